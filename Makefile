@@ -1,0 +1,24 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint bench notebooks
+
+.venv/package: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+.venv/tools: .venv/package
+	$(BIN)/pip install --quiet -e '.[test]'
+	touch $@
+
+demo: .venv/package
+	$(BIN)/pyro-bvae train --run runs/demo
+
+test: .venv/tools
+	$(BIN)/pytest -n 2
+
+lint: .venv/tools
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

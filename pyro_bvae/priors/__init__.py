@@ -1,0 +1,1 @@
+"""β-VAE priors p(z): modules that return distributions."""
