@@ -1,0 +1,69 @@
+"""The three outlines of dSprites, in the coordinates of the shape: pixels at scale 1, v down.
+
+The geometry was fitted to published frames of the data set (see `pyro_bvae.datasets.sprites`).
+Every function takes float64 coordinates of any shape, and says which points lie strictly inside.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+import torch
+from torch import Tensor
+
+HALF_SIDE = 9.5967
+SEMI_AXES = (12.76, 7.215)
+_CELLS_PER_PIXEL = 1000
+
+
+def in_square(u: Tensor, v: Tensor) -> Tensor:
+    r"""Whether points lie in the square: $\max(|u|, |v|) < 9.5967$."""
+    return torch.maximum(u.abs(), v.abs()) < HALF_SIDE
+
+
+def in_ellipse(u: Tensor, v: Tensor) -> Tensor:
+    r"""Whether points lie in the ellipse: $(u/12.76)^2 + (v/7.215)^2 < 1$."""
+    return (u / SEMI_AXES[0]).square() + (v / SEMI_AXES[1]).square() < 1
+
+
+def in_heart(u: Tensor, v: Tensor) -> Tensor:
+    r"""Whether points lie in the heart: $\text{top}(|u|) < v < \text{bottom}(|u|)$.
+
+    Along the half outline $|u|$ rises to its maximum and falls again, so the heart is one
+    interval of $v$ at every $|u|$. Every corner's $|u|$ is a multiple of .001; both ends of
+    the interval are tabulated there, and linear in between, so nothing is approximated.
+    """
+    part = u.abs().mul_(_CELLS_PER_PIXEL)
+    ends = _heart_ends()
+    part.clamp_(max=ends.shape[1] - 1)
+    cell = part.int()
+    part.sub_(cell)
+    top, top_slope, bottom, bottom_slope = (
+        torch.index_select(end, 0, cell.view(-1)).view(part.shape) for end in ends
+    )
+    return (top.addcmul_(part, top_slope) < v) & (v < bottom.addcmul_(part, bottom_slope))
+
+
+def heart_half_outline() -> np.ndarray:
+    """The corners `[121, 2]` of half the heart, as (|u|, v) from its notch down to its tip."""
+    source = files("pyro_bvae.datasets") / "data" / "heart_half_polygon.csv"
+    with source.open(encoding="utf-8") as lines:
+        return np.loadtxt(lines, delimiter=",", comments="#")
+
+
+@cache
+def _heart_ends() -> Tensor:
+    """Rows `[4, cells + 1]`: v at the start of a cell and its rise over it, top then bottom.
+
+    The last cell stands for everything beyond the outline, where the interval is empty.
+    """
+    corners = heart_half_outline()
+    widest = int(corners[:, 0].argmax())
+    upper, lower = corners[: widest + 1], corners[:widest:-1]
+    nodes = np.arange(round(corners[widest, 0] * _CELLS_PER_PIXEL) + 1) / _CELLS_PER_PIXEL
+    top = np.interp(nodes, upper[:, 0], upper[:, 1])
+    bottom = np.interp(nodes, lower[:, 0], lower[:, 1])
+    rows = [[*top[:-1], np.inf], [*np.diff(top), 0], [*bottom[:-1], -np.inf], [*np.diff(bottom), 0]]
+    return torch.tensor(rows, dtype=torch.float64)
