@@ -1,0 +1,5 @@
+"""Models: pairs of Pyro functions built from a prior, a likelihood and a posterior."""
+
+from pyro_bvae.models.vae import VAE
+
+__all__ = ["VAE"]

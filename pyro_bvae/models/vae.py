@@ -1,0 +1,129 @@
+"""The variational autoencoder: prior, likelihood and posterior as a pair of Pyro functions."""
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine.util import is_validation_enabled
+from torch import Tensor, nn
+
+from pyro_bvae.likelihoods import Likelihood
+from pyro_bvae.models.parameters import register
+from pyro_bvae.posteriors import Posterior
+from pyro_bvae.priors import Prior
+
+
+class VAE(nn.Module):
+    """z ~ p(z), x ~ p(x|z), with the guide z ~ q(z|x): the model and guide of a β-VAE.
+
+    `model` and `guide` are plain Pyro functions, with plate "data" and sites "z"
+    `[batch, latents]` and "x" `[batch, *shape]`. They state the probabilistic model alone; β
+    comes with `tempered(vae, beta)`. As a module the VAE moves, saves and loads like any other.
+
+    Args:
+        prior: p(z), of event shape `[latents]`.
+        likelihood: p(x|z).
+        posterior: q(z|x), of event shape `[latents]`.
+
+    Raises:
+        ValueError: prior and posterior differ in their number of latents.
+
+    References:
+        Kingma, Welling (2014), Auto-Encoding Variational Bayes.
+        Higgins et al. (2017), β-VAE: Learning Basic Visual Concepts with a Constrained
+        Variational Framework.
+
+    >>> from pyro_bvae.likelihoods import BernoulliLikelihood
+    >>> from pyro_bvae.networks import mlp_decoder, mlp_encoder
+    >>> from pyro_bvae.posteriors import MeanFieldPosterior
+    >>> from pyro_bvae.priors import NormalPrior
+    >>> vae = VAE(
+    ...     prior=NormalPrior(2),
+    ...     likelihood=BernoulliLikelihood(mlp_decoder(2, (1, 8, 8))),
+    ...     posterior=MeanFieldPosterior(mlp_encoder((1, 8, 8)), latents=2),
+    ... )
+    >>> vae.encode(torch.zeros(5, 1, 8, 8)).shape
+    torch.Size([5, 2])
+    """
+
+    def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
+        super().__init__()
+        if prior.latents != posterior.latents:
+            raise ValueError(
+                f"posterior: expected the prior's {prior.latents} latents, got {posterior.latents}"
+            )
+        self.prior = prior
+        self.likelihood = likelihood
+        self.posterior = posterior
+
+    def model(self, x: Tensor | None = None, *, size: int | None = None) -> Tensor:
+        """Draw z from the prior and x from the likelihood, or observe the given x.
+
+        Args:
+            x: the batch `[batch, *shape]`; None draws it.
+            size: the number of data the batch was subsampled from, which scales the plate's
+                log-probabilities by size / batch; without x, how many to draw (default 1).
+
+        Returns: x `[batch, *shape]`.
+
+        Raises: ValueError if x has another shape than the likelihood draws; with Pyro's
+            validation on (its default) also if its values are impossible.
+        """
+        register(self)
+        prior = self.prior()
+        with self._plate(x, size):
+            z = pyro.sample("z", prior)
+            likelihood = self.likelihood(z)
+            if x is not None:
+                self._check(x, likelihood.event_shape)
+            return pyro.sample("x", likelihood, obs=x)
+
+    def guide(self, x: Tensor, *, size: int | None = None) -> Tensor:
+        """Draw z from q(z|x), and what the prior itself depends on from its posterior.
+
+        Returns: z `[batch, latents]`.
+        """
+        register(self)
+        self.prior.guide()
+        with self._plate(x, size):
+            return pyro.sample("z", self.posterior(x))
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """Return the codes `[batch, latents]` of x: the posterior means E[z|x]."""
+        return self.posterior(x).mean
+
+    @torch.no_grad()
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the means E[x|z] `[batch, *shape]` for z `[batch, latents]`."""
+        return self.likelihood(z).mean
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Decode the codes of x: `[batch, *shape]` to `[batch, *shape]`."""
+        return self.decode(self.encode(x))
+
+    @torch.no_grad()
+    def sample(self, n: int) -> Tensor:
+        """Decode `n` draws of z from the prior, with σ from its posterior if it has one."""
+        with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
+            prior = self.prior()
+        return self.decode(prior.sample((n,)))
+
+    def _plate(self, x: Tensor | None, size: int | None) -> pyro.plate:
+        if x is None:
+            return pyro.plate("data", size or 1)
+        if len(x) == 0:
+            raise ValueError("x: expected at least one datum, got an empty batch")
+        if size is None:
+            return pyro.plate("data", len(x))
+        if size < len(x):
+            raise ValueError(f"size: expected at least the batch's {len(x)} data, got {size}")
+        return pyro.plate("data", size, subsample=torch.arange(len(x), device=x.device))
+
+    def _check(self, x: Tensor, shape: torch.Size) -> None:
+        if x.shape[1:] != shape:
+            raise ValueError(
+                f"x: expected shape [batch, {', '.join(map(str, shape))}], which is what the "
+                f"likelihood draws, got {list(x.shape)}; reshape x or change the decoder"
+            )
+        if is_validation_enabled():
+            self.likelihood.check(x)

@@ -1,0 +1,6 @@
+"""Networks: tensors in, tensors out."""
+
+from pyro_bvae.networks.conv import conv_decoder, conv_encoder
+from pyro_bvae.networks.mlp import mlp_decoder, mlp_encoder
+
+__all__ = ["conv_decoder", "conv_encoder", "mlp_decoder", "mlp_encoder"]

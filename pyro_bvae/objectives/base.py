@@ -1,0 +1,152 @@
+"""What every objective is: a `pyro.infer.ELBO` that weighs named terms."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO as PyroELBO
+from pyro.infer.util import is_validation_enabled, torch_item
+from pyro.poutine import Trace
+from pyro.poutine.util import prune_subsample_sites
+from pyro.util import check_model_guide_match, warn_if_nan
+from torch import Tensor
+
+from pyro_bvae.beta import Beta, untempered
+from pyro_bvae.objectives.sites import Site, data_count, latent_sites, reconstruction
+from pyro_bvae.types import PyroFunction
+
+Terms = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an objective measured on a batch. In nats, summed over the data the plates stand for.
+
+    Attributes:
+        terms: the objective's named terms, unweighted, 0-dim.
+        weights: the weight of each term; `loss` is Σ weight · term.
+        reconstruction: −E_q log p(x|z), 0-dim.
+        kl_per_latent: for every latent site, KL(q‖p) of each of its dimensions, unweighted;
+            one entry where it does not split into dimensions.
+        data: how many data the sums stand for: the size of the outermost plate.
+    """
+
+    terms: Mapping[str, Tensor]
+    weights: Mapping[str, Beta]
+    reconstruction: Tensor
+    kl_per_latent: Mapping[str, Tensor]
+    data: int
+
+    @property
+    def loss(self) -> Tensor:
+        """Σ weight · term, which falls."""
+        return torch.stack([self.weights[name] * term for name, term in self.terms.items()]).sum()
+
+    @property
+    def kl(self) -> Tensor:
+        """KL(q‖p) of all latent sites, unweighted."""
+        return torch.stack([kl.sum() for kl in self.kl_per_latent.values()]).sum()
+
+    @property
+    def elbo(self) -> Tensor:
+        """The evidence lower bound at β = 1, which rises."""
+        return -self.reconstruction - self.kl
+
+
+class Objective(PyroELBO, ABC):
+    """A training objective: named, unweighted terms and their weights.
+
+    It is a `pyro.infer.ELBO` and goes wherever one goes: `pyro.infer.SVI(model, guide, optim,
+    loss=objective)`. A subclass says in `weigh` what its terms are and what each weighs. The
+    terms are computed on the untempered pair; β is read off the sites where `tempered` noted it.
+
+    Args:
+        num_particles: draws from the guide per datum.
+        vectorize_particles: draw them in one batched run instead of a loop.
+    """
+
+    def __init__(self, *, num_particles: int = 1, vectorize_particles: bool = False) -> None:
+        if num_particles < 1:
+            raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
+        super().__init__(num_particles=num_particles, vectorize_particles=vectorize_particles)
+
+    @abstractmethod
+    def weigh(
+        self, reconstruction: Tensor, sites: Mapping[str, Site]
+    ) -> tuple[Terms, dict[str, Beta]]:
+        """Return the terms and their weights, given −log p(x|z) and the latent sites."""
+
+    def estimate(
+        self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
+    ) -> Estimate:
+        """Run the pair and return the terms, their weights, the ELBO and the KL per latent."""
+        traces = self._get_traces(model, guide, args, kwargs)
+        return _mean([self._estimate(*pair) for pair in traces], self._draws_per_trace)
+
+    def differentiable_loss(
+        self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Return the loss as a 0-dim tensor with gradients."""
+        return self.estimate(model, guide, *args, **kwargs).loss
+
+    @torch.no_grad()
+    def loss(self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any) -> float:
+        """Return the loss as a number."""
+        return self._item(self.differentiable_loss(model, guide, *args, **kwargs))
+
+    def loss_and_grads(
+        self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
+    ) -> float:
+        """Return the loss as a number, and add its gradients to the parameters'."""
+        loss = self.differentiable_loss(model, guide, *args, **kwargs)
+        if loss.requires_grad:
+            loss.backward(retain_graph=self.retain_graph)
+        return self._item(loss)
+
+    def _item(self, loss: Tensor) -> float:
+        warn_if_nan(loss, "loss")
+        return torch_item(loss)
+
+    def _estimate(self, model_trace: Trace, guide_trace: Trace) -> Estimate:
+        nll = reconstruction(model_trace)
+        sites = latent_sites(model_trace, guide_trace)
+        terms, weights = self.weigh(nll, sites)
+        kls = {name: site.kl for name, site in sites.items()}
+        return Estimate(terms, weights, nll, kls, data_count(model_trace))
+
+    @property
+    def _draws_per_trace(self) -> int:
+        return self.num_particles if self.vectorize_particles else 1
+
+    def _get_trace(
+        self, model: PyroFunction, guide: PyroFunction, args: Any, kwargs: Any
+    ) -> tuple[Trace, Trace]:
+        with untempered():
+            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            replayed = poutine.replay(model, trace=guide_trace)
+            model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+        if is_validation_enabled():
+            check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
+        return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+
+
+def _mean(estimates: list[Estimate], draws: int) -> Estimate:
+    """Average over the particles, of which each estimate may already hold several."""
+    particles = draws * len(estimates)
+    first = estimates[0]
+
+    def mean(values: list[Tensor]) -> Tensor:
+        return values[0] if particles == 1 else torch.stack(values).sum(0) / particles
+
+    return Estimate(
+        terms={name: mean([e.terms[name] for e in estimates]) for name in first.terms},
+        weights=first.weights,
+        reconstruction=mean([e.reconstruction for e in estimates]),
+        kl_per_latent={
+            name: mean([e.kl_per_latent[name] for e in estimates]) for name in first.kl_per_latent
+        },
+        data=first.data,
+    )

@@ -1,0 +1,26 @@
+"""What every posterior is: a module whose call returns q(z|x)."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from pyro_bvae.checks import check_latents
+from pyro_bvae.types import Distribution
+
+
+class Posterior(nn.Module, ABC):
+    """An amortised posterior q(z|x) over `latents` dimensions.
+
+    Calling it on x `[batch, *shape]` returns a reparameterised `pyro.distributions` object of
+    batch shape `[batch]` and event shape `[latents]`.
+    """
+
+    latents: int
+
+    def __init__(self, latents: int) -> None:
+        super().__init__()
+        self.latents = check_latents(latents)
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Distribution:
+        """Return q(z|x)."""
