@@ -43,7 +43,8 @@ class Sprites(FactorDataset):
 
     in the coordinates of the outline. Fitted to published frames: 316 of 320 equal to the
     pixel, the rest off by a few pixels; .99976 times as many pixels are on as in the published
-    file. Orientations 0 and 39 are the same angle.
+    file. Rows and columns 0–2 and 61–63 stay blank, as they are published: the rule alone would
+    light the tip of a square there in 64 images. Orientations 0 and 39 are the same angle.
 
     Args:
         size: 64, or 32 for the 2×2 maximum of the 64-pixel image.
@@ -110,8 +111,9 @@ class Sprites(FactorDataset):
         for shape, inside in enumerate(_OUTLINES):
             chosen = (factors[:, 1] == shape).nonzero()[:, 0]
             for part in chosen.split(_CHUNK):
-                mask = inside(*_shape_coordinates(factors[part])).numpy()
-                words[part.numpy()] = _packed(mask, halve=self.size == 32).view(words.dtype)[..., 0]
+                mask = inside(*_shape_coordinates(factors[part])) & _frame(factors[part])
+                packed = _packed(mask.numpy(), halve=self.size == 32)
+                words[part.numpy()] = packed.view(words.dtype)[..., 0]
         return words
 
     def _render_all(self) -> np.ndarray:
@@ -143,6 +145,15 @@ def _shape_coordinates(factors: Tensor) -> tuple[Tensor, Tensor]:
     u = (cos * dx)[:, None, :] - (sin * dy)[:, :, None]
     v = (sin * dx)[:, None, :] + (cos * dy)[:, :, None]
     return u, v
+
+
+def _frame(factors: Tensor) -> Tensor:
+    """Which pixels `[n, 32, 32]` of the windows lie in rows and columns 3 to 60."""
+    inside = []
+    for position in factors[:, 4:].unbind(1):
+        line = _window_start(position)[:, None] + torch.arange(_WINDOW)
+        inside.append((line >= 3) & (line <= 60))
+    return inside[0][:, None, :] & inside[1][:, :, None]
 
 
 def _packed(mask: np.ndarray, *, halve: bool) -> np.ndarray:
