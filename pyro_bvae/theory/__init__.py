@@ -1,0 +1,65 @@
+"""What is known exactly: the linear β-VAE, β and σ, rate and distortion, in closed form.
+
+Pure functions of tensors, in nats, float64 where the arguments are. Scales are σ, as in
+`NormalPrior(scale=)` and `NormalLikelihood(scale=)`; r = σ_z² and s = σ_x² are their variances.
+"""
+
+from pyro_bvae.theory.gaussian import gaussian_chi_squared, gaussian_kl, normal_entropy, normal_kl
+from pyro_bvae.theory.likelihood import expected_log_likelihood, log_likelihood
+from pyro_bvae.theory.linear_gaussian import (
+    LinearGuide,
+    LinearTerms,
+    diagonal_gap,
+    diagonal_guide,
+    linear_terms,
+    tempered_posterior,
+)
+from pyro_bvae.theory.optimum import (
+    LinearOptimum,
+    active_latents,
+    eigenvalue_of_mean_variance,
+    eigenvalue_of_rate,
+    linear_optimum,
+    optimal_decoder,
+)
+from pyro_bvae.theory.sigma import (
+    BetaAsPrior,
+    beta_as_prior,
+    collapse_beta,
+    learned_likelihood_scale,
+    posterior_variance,
+    prior_scale_of_guide,
+    relevance_prior_scale,
+)
+from pyro_bvae.theory.water_level import equivalent_beta, squared_error_water_level, water_level
+
+__all__ = [
+    "BetaAsPrior",
+    "LinearGuide",
+    "LinearOptimum",
+    "LinearTerms",
+    "active_latents",
+    "beta_as_prior",
+    "collapse_beta",
+    "diagonal_gap",
+    "diagonal_guide",
+    "eigenvalue_of_mean_variance",
+    "eigenvalue_of_rate",
+    "equivalent_beta",
+    "expected_log_likelihood",
+    "gaussian_chi_squared",
+    "gaussian_kl",
+    "learned_likelihood_scale",
+    "linear_optimum",
+    "linear_terms",
+    "log_likelihood",
+    "normal_entropy",
+    "normal_kl",
+    "optimal_decoder",
+    "posterior_variance",
+    "prior_scale_of_guide",
+    "relevance_prior_scale",
+    "squared_error_water_level",
+    "tempered_posterior",
+    "water_level",
+]
