@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +16,8 @@ NAMES = ("color", "shape", "scale", "orientation", "posX", "posY")
 SIZES = (1, 3, 6, 40, 32, 32)
 _OUTLINES = (in_square, in_ellipse, in_heart)
 _WINDOW = 32
-_CHUNK = 128
+_CHUNK = 30
+"""Images rendered at once: buffers of 240 kB stay in the cache, and in the allocator's hands."""
 
 
 def published_values() -> list[Tensor]:
@@ -79,9 +81,11 @@ class Sprites(FactorDataset):
     def images(self, indices: Tensor) -> Tensor:
         """The images `[n, 1, size, size]` at `indices` `[n]`, zeros and ones."""
         found = self._checked(indices)
+        words, starts = self._windows(found), self._starts(found)
         out = torch.empty(len(found), *self.shape)
-        for place, part in zip(out.split(_CHUNK), found.split(_CHUNK), strict=True):
-            place.copy_(self._pixels(part))
+        for first in range(0, len(found), 2 * _CHUNK):
+            part = slice(first, first + 2 * _CHUNK)
+            out[part] = self._pixels(words[part], starts[part])
         return out
 
     def counts(self, indices: Tensor) -> Tensor:
@@ -89,18 +93,18 @@ class Sprites(FactorDataset):
         words = self._windows(self._checked(indices))
         return torch.from_numpy(np.bitwise_count(words).sum(1, dtype=np.int64))
 
-    def _pixels(self, indices: Tensor) -> Tensor:
+    def _pixels(self, windows: np.ndarray, starts: np.ndarray) -> Tensor:
         """Images `[n, 1, size, size]` in bytes: each window put in its place on a blank."""
-        x, y = self.factors(indices)[:, 4:].unbind(1)
-        word = np.dtype(f"<u{self.size // 8}")
-        left = (_window_start(x) * self.size // 64).numpy().astype(word)
-        top = (_window_start(y) * self.size // 64).numpy()
-        canvas = np.zeros((len(indices), self.size), word)
-        lines = top[:, None] + np.arange(self.size // 2)
-        windows = self._windows(indices).astype(word) << left[:, None]
-        canvas[np.arange(len(indices))[:, None], lines] = windows
+        canvas = np.zeros((len(windows), self.size), f"<u{self.size // 8}")
+        left, top = starts[:, :1].astype(canvas.dtype), starts[:, 1:]
+        lines = top + np.arange(self.size // 2)
+        canvas[np.arange(len(windows))[:, None], lines] = windows.astype(canvas.dtype) << left
         bits = np.unpackbits(canvas.view(np.uint8), axis=1, bitorder="little")
         return torch.from_numpy(bits).view(-1, *self.shape)
+
+    def _starts(self, indices: Tensor) -> np.ndarray:
+        """The first column and row `[n, 2]` of the windows."""
+        return (_lines()[0][self.factors(indices)[:, 4:]] * self.size // 64).numpy()
 
     def _windows(self, indices: Tensor) -> np.ndarray:
         """The windows `[n, size / 2]`, one word a row, its lowest bit the leftmost pixel."""
@@ -111,7 +115,7 @@ class Sprites(FactorDataset):
         for shape, inside in enumerate(_OUTLINES):
             chosen = (factors[:, 1] == shape).nonzero()[:, 0]
             for part in chosen.split(_CHUNK):
-                mask = inside(*_shape_coordinates(factors[part])) & _frame(factors[part])
+                mask = inside(*_shape_coordinates(factors[part]))
                 packed = _packed(mask.numpy(), halve=self.size == 32)
                 words[part.numpy()] = packed.view(words.dtype)[..., 0]
         return words
@@ -123,37 +127,34 @@ class Sprites(FactorDataset):
         return every
 
 
-def _window_start(position: Tensor) -> Tensor:
-    """The first of the rows or columns of a window: even, 15 to 17 pixels before the centre."""
-    return ((_centre(position) - 15) / 2).floor().long() * 2
+@cache
+def _lines() -> tuple[Tensor, Tensor]:
+    """For every position on an axis, its window's first line `[32]` and all its lines' offsets
+    from the centre `[32, 32]`, which a line outside 3 to 60 has beyond the reach of any shape.
+    """
+    centre = 16 + 32 * torch.arange(SIZES[-1], dtype=torch.float64) / 31
+    start = ((centre - 15) / 2).floor().long() * 2
+    line = start[:, None] + torch.arange(_WINDOW)
+    offset = line + 0.5 - centre[:, None]
+    return start, offset.where((line >= 3) & (line <= 60), 1e6)
 
 
-def _centre(position: Tensor) -> Tensor:
-    return 16 + 32 * position.double() / 31
+@cache
+def _turns() -> Tensor:
+    """The cosine and sine over the scale, `[scales, orientations, 2]`."""
+    scale = 0.5 + 0.1 * torch.arange(SIZES[2], dtype=torch.float64)
+    angle = 2 * math.pi * (torch.arange(SIZES[3]) % 39).double() / 39
+    return torch.stack([angle.cos(), angle.sin()], dim=-1) / scale[:, None, None]
 
 
 def _shape_coordinates(factors: Tensor) -> tuple[Tensor, Tensor]:
     """(u, v), each `[n, 32, 32]`: the pixel centres of the windows, in the shape's coordinates."""
     _, _, scale, orientation, x, y = factors.unbind(1)
-    angle = 2 * math.pi * (orientation % 39).double() / 39
-    size = 0.5 + 0.1 * scale.double()
-    cos, sin = ((f / size)[:, None] for f in (angle.cos(), angle.sin()))
-    dx, dy = (
-        (_window_start(p) + 0.5 - _centre(p))[:, None] + torch.arange(_WINDOW, dtype=torch.float64)
-        for p in (x, y)
-    )
+    cos, sin = _turns()[scale, orientation][:, None].unbind(-1)
+    dx, dy = _lines()[1][x], _lines()[1][y]
     u = (cos * dx)[:, None, :] - (sin * dy)[:, :, None]
     v = (sin * dx)[:, None, :] + (cos * dy)[:, :, None]
     return u, v
-
-
-def _frame(factors: Tensor) -> Tensor:
-    """Which pixels `[n, 32, 32]` of the windows lie in rows and columns 3 to 60."""
-    inside = []
-    for position in factors[:, 4:].unbind(1):
-        line = _window_start(position)[:, None] + torch.arange(_WINDOW)
-        inside.append((line >= 3) & (line <= 60))
-    return inside[0][:, None, :] & inside[1][:, :, None]
 
 
 def _packed(mask: np.ndarray, *, halve: bool) -> np.ndarray:
