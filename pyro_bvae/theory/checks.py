@@ -22,6 +22,18 @@ def not_negative(value: Real, name: str, *, like: Tensor) -> Tensor:
     return tensor
 
 
+def level_of(beta: Real, likelihood_scale: Real, *, like: Tensor) -> Tensor:
+    """Return t = βσ_x² as a 0-dim tensor of the type of `like`, or raise ValueError."""
+    scale = positive(likelihood_scale, "likelihood_scale", like=like)
+    return positive(beta, "beta", like=like) * scale**2
+
+
+def type_of(*values: Real) -> Tensor:
+    """Return the first floating point tensor among the values, or one of the default type."""
+    tensors = [v for v in values if isinstance(v, Tensor) and v.is_floating_point()]
+    return tensors[0] if tensors else torch.empty(0)
+
+
 def whole(value: int, name: str) -> int:
     """Return a whole number >= 1, else raise ValueError."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -54,6 +66,14 @@ def falling(spectrum: Tensor) -> Tensor:
     if not (torch.isfinite(values) & (values >= 0)).all():
         raise ValueError(f"spectrum: expected finite eigenvalues >= 0, got {values.tolist()}")
     return values.sort(descending=True).values
+
+
+def varying(spectrum: Tensor) -> Tensor:
+    """Return what `falling` does, or raise ValueError if no eigenvalue is > 0."""
+    values = falling(spectrum)
+    if values[0] == 0:
+        raise ValueError("spectrum: expected an eigenvalue > 0, got only zeros: constant data")
+    return values
 
 
 def leading(spectrum: Tensor, latents: int) -> Tensor:

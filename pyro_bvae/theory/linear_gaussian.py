@@ -11,7 +11,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from pyro_bvae.theory.checks import Real, covariance_matrix, matrix, positive, prior_variances
+from pyro_bvae.theory.checks import (
+    Real,
+    covariance_matrix,
+    level_of,
+    matrix,
+    positive,
+    prior_variances,
+)
 
 
 class LinearGuide(NamedTuple):
@@ -49,8 +56,7 @@ def _precision(
 ) -> tuple[Tensor, Tensor]:
     """Return the tempered posterior's precision P = WᵀW/t + I/r, and t."""
     matrix(decoder, "decoder")
-    scale = positive(likelihood_scale, "likelihood_scale", like=decoder)
-    level = positive(beta, "beta", like=decoder) * scale**2
+    level = level_of(beta, likelihood_scale, like=decoder)
     prior = prior_variances(prior_scale, latents=decoder.shape[1], like=decoder)
     return decoder.mT @ decoder / level + torch.diag(1 / prior), level
 
@@ -138,6 +144,26 @@ def diagonal_gap(
     return positive(beta, "beta", like=decoder) / 2 * lost
 
 
+def aggregate_posterior(guide: LinearGuide, covariance: Tensor) -> Tensor:
+    """Return A `[latent, latent]` = VΣVᵀ + S, the covariance of q(z) = E q(z|x).
+
+    Args:
+        guide: V and S.
+        covariance: Σ `[data, data]`.
+
+    Raises:
+        ValueError: Σ or S is not a covariance of the size of V.
+
+    >>> aggregate_posterior(LinearGuide(torch.eye(2), torch.eye(2)), torch.eye(2))
+    tensor([[2., 0.],
+            [0., 2.]])
+    """
+    latents, data = matrix(guide.weight, "guide.weight").shape
+    covariance_matrix(covariance, size=data)
+    covariance_matrix(guide.covariance, "guide.covariance", size=latents)
+    return guide.weight @ covariance @ guide.weight.mT + guide.covariance
+
+
 def linear_terms(
     covariance: Tensor,
     decoder: Tensor,
@@ -172,15 +198,13 @@ def linear_terms(
     (0.6931, 2.0)
     """
     data, latents = matrix(decoder, "decoder").shape
-    covariance_matrix(covariance, size=data)
-    covariance_matrix(guide.covariance, "guide.covariance", size=latents)
     if guide.weight.shape != (latents, data):
         raise ValueError(
             f"guide.weight: expected [{latents}, {data}], got {tuple(guide.weight.shape)}"
         )
+    aggregate = aggregate_posterior(guide, covariance)
     scale = positive(likelihood_scale, "likelihood_scale", like=decoder)
     prior = prior_variances(prior_scale, latents=latents, like=decoder)
-    aggregate = guide.weight @ covariance @ guide.weight.mT + guide.covariance
     mse = (
         covariance.trace()
         - 2 * (decoder @ guide.weight @ covariance).trace()

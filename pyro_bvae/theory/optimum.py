@@ -15,6 +15,7 @@ from pyro_bvae.theory.checks import (
     covariance_matrix,
     falling,
     leading,
+    level_of,
     not_negative,
     positive,
     prior_variances,
@@ -62,9 +63,7 @@ def active_latents(
     1
     """
     values = leading(falling(spectrum), latents)
-    level = positive(beta, "beta", like=values)
-    level = level * positive(likelihood_scale, "likelihood_scale", like=values) ** 2
-    return int((values > level).sum())
+    return int((values > level_of(beta, likelihood_scale, like=values)).sum())
 
 
 def linear_optimum(

@@ -11,13 +11,15 @@ from torch import Tensor
 
 from pyro_bvae.theory.checks import (
     Real,
-    covariance_matrix,
     falling,
     leading,
+    level_of,
     positive,
+    type_of,
+    varying,
 )
 from pyro_bvae.theory.gaussian import normal_entropy, normal_kl
-from pyro_bvae.theory.linear_gaussian import LinearGuide
+from pyro_bvae.theory.linear_gaussian import LinearGuide, aggregate_posterior
 
 
 def learned_likelihood_scale(spectrum: Tensor, latents: int, *, beta: Real = 1.0) -> Tensor:
@@ -76,9 +78,7 @@ def collapse_beta(spectrum: Tensor) -> Tensor:
     >>> collapse_beta(torch.tensor([3.0, 2.0, 1.0]))
     tensor(1.5000)
     """
-    spectrum = falling(spectrum)
-    if spectrum[0] == 0:
-        raise ValueError("spectrum: expected an eigenvalue > 0, got only zeros: constant data")
+    spectrum = varying(spectrum)
     return spectrum[0] / spectrum.mean()
 
 
@@ -99,11 +99,7 @@ def prior_scale_of_guide(guide: LinearGuide, covariance: Tensor) -> Tensor:
     >>> prior_scale_of_guide(guide, torch.eye(2))
     tensor([2., 2.])
     """
-    latents, data = guide.weight.shape
-    covariance_matrix(covariance, size=data)
-    covariance_matrix(guide.covariance, "guide.covariance", size=latents)
-    aggregate = guide.weight @ covariance @ guide.weight.mT + guide.covariance
-    return aggregate.diagonal().sqrt()
+    return aggregate_posterior(guide, covariance).diagonal().sqrt()
 
 
 def relevance_prior_scale(
@@ -124,9 +120,7 @@ def relevance_prior_scale(
     tensor([2., 0.])
     """
     values = leading(falling(spectrum), latents)
-    scale = positive(likelihood_scale, "likelihood_scale", like=values)
-    level = positive(beta, "beta", like=values) * scale**2
-    return (values - level).clamp(min=0).sqrt()
+    return (values - level_of(beta, likelihood_scale, like=values)).clamp(min=0).sqrt()
 
 
 def posterior_variance(curvature: Real, *, beta: Real = 1.0, prior_scale: Real = 1.0) -> Tensor:
@@ -141,7 +135,7 @@ def posterior_variance(curvature: Real, *, beta: Real = 1.0, prior_scale: Real =
     >>> posterior_variance(5.0, beta=4.0), posterior_variance(5.0, prior_scale=0.5)
     (tensor(0.4444), tensor(0.1111))
     """
-    like = curvature if isinstance(curvature, Tensor) else torch.empty(0)
+    like = type_of(curvature, beta, prior_scale)
     h = positive(curvature, "curvature", like=like)
     beta = positive(beta, "beta", like=like)
     return beta / (h + beta / positive(prior_scale, "prior_scale", like=like) ** 2)

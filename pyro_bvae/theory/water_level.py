@@ -10,10 +10,9 @@ a Bernoulli likelihood, nor for a learned σ_x.
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 
-from pyro_bvae.theory.checks import Real, positive, whole
+from pyro_bvae.theory.checks import Real, level_of, positive, type_of, whole
 
 SquaredError = Literal["sum", "half", "mean"]
 
@@ -33,15 +32,7 @@ def water_level(beta: Real, *, likelihood_scale: Real) -> Tensor:
     >>> float(water_level(4.0, likelihood_scale=0.5))
     1.0
     """
-    like = torch.empty(0)
-    for value in (beta, likelihood_scale):
-        if isinstance(value, Tensor) and value.is_floating_point():
-            like = value
-    level: Tensor = (
-        positive(beta, "beta", like=like)
-        * positive(likelihood_scale, "likelihood_scale", like=like) ** 2
-    )
-    return level
+    return level_of(beta, likelihood_scale, like=type_of(beta, likelihood_scale))
 
 
 def squared_error_water_level(
@@ -61,8 +52,7 @@ def squared_error_water_level(
     >>> float(squared_error_water_level(1.0, squared_error="mean", dimensions=784))
     392.0
     """
-    like = weight if isinstance(weight, Tensor) else torch.empty(0)
-    level = positive(weight, "weight", like=like)
+    level = positive(weight, "weight", like=type_of(weight))
     if squared_error == "sum":
         return level / 2
     if squared_error == "half":
