@@ -108,6 +108,10 @@ class VAE(nn.Module):
             prior = self.prior()
         return self.decode(prior.sample((n,)))
 
+    def check(self, x: Tensor) -> None:
+        """Raise ValueError if x holds values that the likelihood cannot draw."""
+        self.likelihood.check(x)
+
     def _plate(self, x: Tensor | None, size: int | None) -> pyro.plate:
         if x is None:
             return pyro.plate("data", size or 1)

@@ -1,0 +1,20 @@
+"""Training: SVI steps, the loop around them, and what they leave on disk."""
+
+from pyro_bvae.training import schedules
+from pyro_bvae.training.callbacks import Callback, EarlyStopping, Record
+from pyro_bvae.training.evaluate import evaluate
+from pyro_bvae.training.fit import Fit, fit
+from pyro_bvae.training.history import NonFiniteLossError
+from pyro_bvae.training.run import Run
+
+__all__ = [
+    "Callback",
+    "EarlyStopping",
+    "Fit",
+    "NonFiniteLossError",
+    "Record",
+    "Run",
+    "evaluate",
+    "fit",
+    "schedules",
+]

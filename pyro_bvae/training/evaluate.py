@@ -1,0 +1,77 @@
+"""What a pair is worth on data: the ELBO at β = 1 and its parts, per datum."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.objectives import ELBO, Estimate
+from pyro_bvae.training.source import device_of, read, takes_size
+from pyro_bvae.types import PairLike, as_pair
+
+
+def per_datum(estimate: Estimate) -> dict[str, Tensor]:
+    """Return an estimate's loss, ELBO, reconstruction, KL, terms and KL per latent, per datum.
+
+    The keys are "loss", "elbo", "reconstruction", "kl", the terms' names, and
+    "kl_per_latent.SITE" `[latents]` for every latent site; nats.
+    """
+    values = {
+        "loss": estimate.loss,
+        "elbo": estimate.elbo,
+        "reconstruction": estimate.reconstruction,
+        "kl": estimate.kl,
+        **estimate.terms,
+        **{f"kl_per_latent.{site}": kl for site, kl in estimate.kl_per_latent.items()},
+    }
+    return {name: value / estimate.data for name, value in values.items()}
+
+
+@torch.no_grad()
+def evaluate(
+    pair: PairLike, data: Any, *, batch_size: int = 256, seed: int = 0
+) -> Mapping[str, float | np.ndarray]:
+    """Average the ELBO at β = 1, reconstruction, KL and KL per latent over all of the data.
+
+    Args:
+        pair: a `VAE`, a `Pair` or any `(model, guide)`, tempered or not.
+        data: a tensor, an array, a data set, or a tuple of them (see `datasets.as_source`).
+        batch_size: how many data at a time.
+        seed: of the draws from the guide; torch's own random state is left as it was.
+
+    Returns: nats per datum: "elbo", "reconstruction", "kl" as numbers, and
+        "kl_per_latent.SITE" as arrays `[latents]`.
+
+    Raises: ValueError for empty or unfit data, or an unsound pair.
+
+    >>> import pyro, pyro.distributions as dist
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         z = pyro.sample("z", dist.Normal(0.0, 1.0))
+    ...         pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+    >>> def guide(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z", dist.Normal(x / 2, 1.0))
+    >>> float(evaluate((model, guide), torch.tensor([2.0, 0.0]))["kl"])
+    0.25
+    """
+    model, guide = as_pair(pair)
+    source = as_source(data)
+    total: dict[str, Tensor] = {}
+    keywords = {"size": len(source)} if takes_size(pair) else {}
+    device = device_of(pair)
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        for indices in torch.arange(len(source)).split(batch_size):
+            batch = read(source, indices, device)
+            values = per_datum(ELBO().estimate(model, guide, *batch, **keywords))
+            share = len(indices) / len(source)
+            for name, value in values.items():
+                total[name] = total.get(name, torch.zeros_like(value)) + share * value
+    wanted = ("elbo", "reconstruction", "kl")
+    return {name: total[name].item() for name in wanted} | {
+        name: value.cpu().numpy() for name, value in total.items() if value.dim()
+    }

@@ -1,0 +1,165 @@
+"""Train a pair by SVI, in one call."""
+
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pyro_bvae.beta import Beta, SiteBetas, tempered
+from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.objectives import ELBO, Objective
+from pyro_bvae.training.batches import Batches
+from pyro_bvae.training.callbacks import Callback
+from pyro_bvae.training.history import Values, as_arrays
+from pyro_bvae.training.loop import BetaNow, Loop, own_randomness
+from pyro_bvae.training.run import HISTORY, SETTINGS, Run
+from pyro_bvae.training.source import split
+from pyro_bvae.training.step import OptimiserFactory, Step
+from pyro_bvae.types import PairLike, Schedule
+
+adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit` returns.
+
+    Attributes:
+        pair: what was trained, as it was given: the probabilistic model, without β.
+        history: a row per record as arrays `[rows]`, nats per datum, averaged over the steps
+            since the record before: "step", "beta" (of the moment), "loss", "elbo" (at β = 1),
+            "reconstruction", "kl", the objective's terms, "kl_per_latent.SITE"
+            `[rows, latents]`, and "validation_elbo" where there were validation data.
+        steps: how many steps were taken.
+        seconds: how long they took.
+    """
+
+    pair: PairLike
+    history: dict[str, np.ndarray] = field(repr=False)
+    steps: int
+    seconds: float
+
+
+def fit(
+    pair: PairLike,
+    data: Any,
+    *,
+    steps: int,
+    beta: Beta | SiteBetas | Schedule = 1.0,
+    objective: Objective | None = None,
+    optim: OptimiserFactory = adam,
+    batch_size: int = 64,
+    seed: int = 0,
+    validation: Any = None,
+    every: int | None = None,
+    callbacks: Sequence[Callback] = (),
+    run: str | Path | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Train a pair by stochastic variational inference: minimise the objective, per datum.
+
+    The networks are trained in place. The same seed gives the same weights, bit for bit, on the
+    same machine; torch's random state is left as it was. Data come in full batches, one
+    permutation after another. Functions that take `size` are told the number of data, so that
+    global latents weigh once per data set and not once per batch.
+
+    Args:
+        pair: a `VAE`, a `Pair` or any `(model, guide)`.
+        data: what model and guide take: a tensor or array `[data, *shape]`, a data set, or a
+            tuple of them for functions of several arguments (see `datasets.as_source`).
+        steps: how many optimiser steps, ≥ 1.
+        beta: β as `tempered` takes it, or a schedule of the step, such as
+            `schedules.linear(0.0, 4.0, steps=1000)`.
+        objective: what to minimise; `ELBO()` by default.
+        optim: from parameters to a torch optimiser; Adam with learning rate 1e-3 by default.
+        batch_size: data per step.
+        seed: of the order of the data, the draws of the guide and the validation split.
+        validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
+            evaluated at every record.
+        every: steps from record to record; by default a hundredth of all, at most 1000.
+        callbacks: called with every `Record`; one that returns True ends the training.
+        run: a directory for weights, settings and history, written at every record.
+        overwrite: replace the run that is in that directory.
+        progress: show a progress bar.
+
+    Raises:
+        ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0.
+        TypeError: something else than a pair, an objective or data.
+        FileExistsError: the directory holds a run already.
+        NonFiniteLossError: the loss became NaN or infinite; what was saved before stays.
+
+    References:
+        Hoffman, Blei, Wang, Paisley (2013), Stochastic Variational Inference.
+
+    >>> from pyro_bvae import VAE
+    >>> from pyro_bvae.likelihoods import NormalLikelihood
+    >>> from pyro_bvae.networks import mlp_decoder, mlp_encoder
+    >>> from pyro_bvae.posteriors import MeanFieldPosterior
+    >>> from pyro_bvae.priors import NormalPrior
+    >>> vae = VAE(
+    ...     prior=NormalPrior(1),
+    ...     likelihood=NormalLikelihood(mlp_decoder(1, (3,), hidden=())),
+    ...     posterior=MeanFieldPosterior(mlp_encoder((3,), hidden=()), latents=1),
+    ... )
+    >>> result = fit(vae, torch.randn(100, 3), beta=4.0, steps=50, progress=False)
+    >>> result.history["loss"].shape
+    (50,)
+    """
+    if steps < 1 or (every is not None and every < 1):
+        raise ValueError(f"steps, every: expected at least 1, got {steps} and {every}")
+    objective = objective or ELBO()
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: expected an Objective such as ELBO(), got {type(objective).__name__}; "
+            "use pyro.infer.SVI for Pyro's own losses"
+        )
+    source, held_out = split(as_source(data), validation, seed=seed)
+    current = BetaNow(beta)
+    step = Step(tempered(pair, current.value), objective, optim)
+    order = torch.Generator().manual_seed(seed)
+    batches = Batches(len(source), batch_size=batch_size, generator=order)
+    loop = Loop(pair, source, held_out, step=step, beta=current, batches=batches, seed=seed)
+    files = None
+    if run is not None:
+        files = Run(run)
+        files.create(overwrite=overwrite)
+        files.write_json(
+            SETTINGS,
+            {
+                "beta": "schedule" if current.schedule else current.read(),
+                "objective": type(objective).__name__,
+                "steps": steps,
+                "batch_size": batch_size,
+                "seed": seed,
+                "data": len(source),
+                "validation": 0 if held_out is None else len(held_out),
+            },
+        )
+
+    rows: list[Values] = []
+    start = time.perf_counter()
+    every = every or min(max(steps // 100, 1), 1000)
+    with closing(loop.records(steps, every=every, progress=progress)) as records:
+        for record in records:
+            rows.append(record.values)
+            if files:
+                files.write_weights(_weights(pair, step))
+                files.write_json(HISTORY, as_arrays(rows))
+            with own_randomness(loop.device):
+                stops = [callback(record) for callback in callbacks]
+            if any(stops):
+                break
+    return Fit(pair, as_arrays(rows), record.step, time.perf_counter() - start)
+
+
+def _weights(pair: PairLike, step: Step) -> dict[str, Tensor]:
+    """Return the module's state, or the parameters that the pair showed to Pyro."""
+    return dict(pair.state_dict()) if isinstance(pair, nn.Module) else step.parameters

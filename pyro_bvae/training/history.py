@@ -1,0 +1,80 @@
+"""What training measured: windows of steps, read off the device once each."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Values = dict[str, float | list[float]]
+
+
+class NonFiniteLossError(FloatingPointError):
+    """The loss became NaN or infinite. `step` is where, `last` what was measured just before."""
+
+    def __init__(self, step: int, last: Values | None) -> None:
+        self.step = step
+        self.last = last
+        before = (
+            ", ".join(f"{name} {value:.6g}" for name, value in last.items() if _is_number(value))
+            if last
+            else "nothing, it was the first step"
+        )
+        super().__init__(
+            f"the loss is not finite at step {step}; measured just before, in nats per datum: "
+            f"{before}. Try a smaller learning rate, clipped gradients, a fixed or larger "
+            "likelihood scale, or a smaller β; what was saved before is kept"
+        )
+
+
+class Window:
+    """The values of up to `steps` training steps, on the device until `read` averages them."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+        self._rows: Tensor | None = None
+        self._shapes: dict[str, torch.Size] = {}
+        self._last: Values | None = None
+        self._count = 0
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add one step's named values, each of shape `[]` or `[n]`, the loss first."""
+        row = torch.cat([value.detach().reshape(-1) for value in values.values()])
+        if self._rows is None:
+            self._shapes = {name: value.shape for name, value in values.items()}
+            self._rows = row.new_empty(self.steps, len(row))
+        self._rows[self._count] = row
+        self._count += 1
+
+    def read(self, *, step: int) -> Values:
+        """Return the averages over the window that ends at `step`, and start a new one.
+
+        Raises: NonFiniteLossError if a loss in it is not finite.
+        """
+        if self._rows is None:
+            raise ValueError("nothing was added to the window")
+        rows = self._rows[: self._count]
+        bad = (~rows[:, 0].isfinite()).nonzero()
+        if len(bad):
+            first = int(bad[0])
+            last = self._named(rows[first - 1]) if first else self._last
+            raise NonFiniteLossError(step - self._count + first + 1, last)
+        self._last = self._named(rows[-1])
+        self._count = 0
+        return self._named(rows.mean(0))
+
+    def _named(self, row: Tensor) -> Values:
+        parts = row.split([shape.numel() for shape in self._shapes.values()])
+        return {
+            name: part.reshape(shape).tolist()
+            for (name, shape), part in zip(self._shapes.items(), parts, strict=True)
+        }
+
+
+def as_arrays(rows: list[Values]) -> dict[str, np.ndarray]:
+    """Stack the rows of a history: `[rows]` for numbers, `[rows, n]` for lists."""
+    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float))

@@ -1,0 +1,104 @@
+"""The loop: batches in, steps taken, a record every so many of them."""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import pyro
+import torch
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from pyro_bvae.beta import Beta, SiteBetas
+from pyro_bvae.training.batches import Batches
+from pyro_bvae.training.callbacks import Record
+from pyro_bvae.training.evaluate import evaluate
+from pyro_bvae.training.history import Values, Window
+from pyro_bvae.training.source import checked, device_of, read, takes_size
+from pyro_bvae.training.step import Step
+from pyro_bvae.types import PairLike, Schedule
+
+
+class BetaNow:
+    """β during training: constant, or a 0-dim tensor that follows a schedule."""
+
+    def __init__(self, beta: Beta | SiteBetas | Schedule) -> None:
+        self.schedule = None if isinstance(beta, (int, float, Tensor, Mapping)) else beta
+        self.value: Any = beta if self.schedule is None else torch.tensor(0.0)
+        self.advance(0)
+
+    def advance(self, step: int) -> None:
+        """Set β to the schedule's value at `step`; ValueError if that is negative or not finite."""
+        if self.schedule is not None:
+            beta = self.schedule(step)
+            if not 0 <= beta < float("inf"):
+                raise ValueError(
+                    f"beta: expected a schedule of finite numbers >= 0, got {beta} at step {step}"
+                )
+            self.value.fill_(beta)
+
+    def read(self) -> dict[str, float]:
+        """Return β now, under "beta", or "beta.SITE" where every site has its own."""
+        if isinstance(self.value, Mapping):
+            return {f"beta.{site}": float(beta) for site, beta in self.value.items()}
+        return {"beta": float(self.value)}
+
+
+class Loop:
+    """Train a pair on a source, yielding a `Record` every so many steps."""
+
+    def __init__(
+        self,
+        pair: PairLike,
+        source: Any,
+        held_out: Any,
+        *,
+        step: Step,
+        beta: BetaNow,
+        batches: Batches,
+        seed: int,
+    ) -> None:
+        self.pair, self.source, self.held_out = pair, source, held_out
+        self.step, self.beta, self.batches, self.seed = step, beta, batches, seed
+        self.device = device_of(pair)
+        self.keywords = {"size": len(source)} if takes_size(pair) else {}
+        self.check: Callable[[Tensor], object] = checked(pair, source)
+
+    def records(self, steps: int, *, every: int, progress: bool) -> Generator[Record]:
+        """Take `steps` steps and yield a record after each `every`, and after the last."""
+        window = Window(every)
+        with (
+            own_randomness(self.device, self.seed),
+            tqdm(total=steps, unit="step", disable=not progress) as bar,
+        ):
+            for number, indices in zip(range(1, steps + 1), self.batches, strict=False):
+                self.beta.advance(number - 1)
+                window.add(self._take(indices, validate=number == 1))
+                bar.update()
+                if number % every == 0 or number == steps:
+                    row = self._row(number, window)
+                    bar.set_postfix({name: f"{row[name]:.2f}" for name in ("loss", "elbo", "kl")})
+                    yield Record(number, steps, row, self.pair)
+
+    def _take(self, indices: Tensor, *, validate: bool) -> Mapping[str, Tensor]:
+        batch = read(self.source, indices, self.device)
+        self.check(batch[0])
+        with pyro.validation_enabled(validate):
+            return self.step(*batch, **self.keywords)
+
+    def _row(self, number: int, window: Window) -> Values:
+        row: Values = {"step": number, **self.beta.read(), **window.read(step=number)}
+        if self.held_out is not None:
+            row["validation_elbo"] = float(
+                evaluate(self.pair, self.held_out, seed=self.seed)["elbo"]
+            )
+        return row
+
+
+@contextmanager
+def own_randomness(device: torch.device | None, seed: int | None = None) -> Iterator[None]:
+    """Draw from torch's generators, seeded if asked, and put them back as they were afterwards."""
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield

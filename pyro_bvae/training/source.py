@@ -1,0 +1,76 @@
+"""What the training loop needs to know of a pair and its data."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.types import PairLike, as_pair
+
+
+class Rows:
+    """Some rows of a data source, as a data source."""
+
+    def __init__(self, source: Any, indices: Tensor) -> None:
+        self.source = source
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, indices: Tensor) -> Any:
+        return self.source[self.indices[indices]]
+
+
+def split(source: Any, validation: Any, *, seed: int) -> tuple[Any, Any]:
+    """Return training and validation data: the latter a share of the source, other data or None.
+
+    Raises: ValueError if the share is not in (0, 1) or leaves one of the two empty.
+    """
+    if validation is None:
+        return source, None
+    if not isinstance(validation, (int, float)):
+        return source, as_source(validation)
+    held_out = round(validation * len(source))
+    if not 0 < validation < 1 or not 0 < held_out < len(source):
+        raise ValueError(
+            f"validation: expected data, or a share in (0, 1) of the {len(source)} data that "
+            f"leaves both parts some, got {validation}"
+        )
+    order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
+    return Rows(source, order[held_out:]), Rows(source, order[:held_out])
+
+
+def takes_size(pair: PairLike) -> bool:
+    """Whether model and guide both take `size`, the number of data a batch was drawn from."""
+    return all("size" in inspect.signature(function).parameters for function in as_pair(pair))
+
+
+def device_of(pair: PairLike) -> torch.device | None:
+    """Return the device of the pair's first parameter, None where the pair is no module."""
+    if not isinstance(pair, nn.Module):
+        return None
+    first = next(pair.parameters(), None)
+    return None if first is None else first.device
+
+
+def read(source: Any, indices: Tensor, device: torch.device | None) -> tuple[Tensor, ...]:
+    """Return the batch at `indices` as the arguments of model and guide."""
+    batch = source[indices]
+    parts = batch if isinstance(batch, tuple) else (batch,)
+    return parts if device is None else tuple(part.to(device) for part in parts)
+
+
+def checked(pair: PairLike, source: Any) -> Callable[[Tensor], object]:
+    """Check a tensor's values against the pair's likelihood at once, all other data when read.
+
+    Returns: the check for a batch, which does nothing if all has been checked.
+    """
+    check: Callable[[Tensor], object] = getattr(pair, "check", lambda _: None)
+    if not isinstance(source, Tensor):
+        return check
+    check(source)
+    return lambda _: None
