@@ -1,6 +1,10 @@
 """How much each single latent tells of each factor: R² and mutual information matrices."""
 
+import math
+from dataclasses import InitVar, dataclass, field
+
 import numpy as np
+from scipy.special import xlogy
 
 from pyro_bvae.metrics.inputs import Array, ArrayLike, as_classes, as_matrix, same_length
 
@@ -63,7 +67,7 @@ def mutual_information_matrix(codes: ArrayLike, factors: ArrayLike, bins: int = 
     """
     x, y = as_matrix(codes, "codes"), as_classes(factors)
     same_length(x, y)
-    return information(joint_counts(discretise(x, bins), y))
+    return table_information(Contingency(discretise(x, bins), y).tables())
 
 
 def entropy(factors: ArrayLike) -> Array:
@@ -84,7 +88,7 @@ def entropy(factors: ArrayLike) -> Array:
     [0.6931, 0.0]
     """
     columns = as_classes(factors).T
-    return np.array([_entropy(np.unique(column, return_counts=True)[1]) for column in columns])
+    return np.array([count_entropy(np.unique(column, return_counts=True)[1]) for column in columns])
 
 
 def discretise(codes: Array, bins: int = 20) -> Array:
@@ -106,46 +110,56 @@ def discretise(codes: Array, bins: int = 20) -> Array:
     return binned
 
 
-def joint_counts(first: Array, second: Array, counts: Array | None = None) -> list[list[Array]]:
-    """Contingency tables of every column of `first` with every column of `second`.
+@dataclass(frozen=True, eq=False)
+class Contingency:
+    """The tables of every column of one array of classes with every column of another.
+
+    Kept as the cell each point falls into, so that the tables of a resampled data set are cheap.
 
     Args:
         first: classes `[n, a]`.
         second: classes `[n, b]`.
-        counts: how often each row is counted, `[n]`; once each if None.
 
-    Returns: a list of `a` lists of `b` tables `[classes, classes]`.
-
-    >>> joint_counts(np.array([[0], [1]]), np.array([[7], [7]]))[0][0].tolist()
+    >>> Contingency(np.array([[0], [1]]), np.array([[7], [7]])).tables()[0, 0].tolist()
     [[1], [1]]
     """
-    left, right = _ranked(first), _ranked(second)
-    return [[_table(a, b, counts) for b in right] for a in left]
+
+    first: InitVar[Array]
+    second: InitVar[Array]
+    cells: Array = field(init=False)
+    shape: tuple[int, int, int, int] = field(init=False)
+
+    def __post_init__(self, first: Array, second: Array) -> None:
+        left, right = _ranked(first), _ranked(second)
+        rows, columns = int(left.max()) + 1, int(right.max()) + 1
+        shape = (len(left), len(right), rows, columns)
+        table = np.arange(len(left) * len(right)).reshape(len(left), len(right), 1)
+        cells = (table * rows + left[:, None]) * columns + right[None]
+        object.__setattr__(self, "cells", cells.ravel())
+        object.__setattr__(self, "shape", shape)
+
+    def tables(self, counts: Array | None = None) -> Array:
+        """Tables `[a, b, rows, columns]`, each point counted once, or `counts` `[n]` times."""
+        weights = None if counts is None else np.tile(counts, self.shape[0] * self.shape[1])
+        flat = np.bincount(self.cells, weights, minlength=math.prod(self.shape))
+        return flat.reshape(self.shape)
 
 
-def information(tables: list[list[Array]]) -> Array:
-    """Mutual information of each contingency table, H(row) + H(column) − H(both), in nats."""
-    return np.array(
-        [
-            [max(0.0, _entropy(t.sum(0)) + _entropy(t.sum(1)) - _entropy(t)) for t in row]
-            for row in tables
-        ]
-    )
+def table_information(tables: Array) -> Array:
+    """Mutual information of tables `[..., rows, columns]`, H(rows) + H(columns) − H(both), nats."""
+    rows, columns = count_entropy(tables.sum(-1)), count_entropy(tables.sum(-2))
+    both = count_entropy(tables.reshape(*tables.shape[:-2], -1))
+    return np.maximum(rows + columns - both, 0.0)
 
 
-def _ranked(classes: Array) -> list[Array]:
-    return [np.unique(column, return_inverse=True)[1] for column in classes.T]
+def count_entropy(counts: Array) -> Array:
+    """Entropy of counts `[..., classes]`, in nats."""
+    p = counts / counts.sum(-1, keepdims=True)
+    return np.maximum(-xlogy(p, p).sum(-1), 0.0)
 
 
-def _table(first: Array, second: Array, counts: Array | None) -> Array:
-    rows, columns = int(first.max()) + 1, int(second.max()) + 1
-    flat = np.bincount(first * columns + second, counts, minlength=rows * columns)
-    return flat.reshape(rows, columns)
-
-
-def _entropy(counts: Array) -> float:
-    p = counts[counts > 0] / counts.sum()
-    return float(max(0.0, -(p * np.log(p)).sum()))
+def _ranked(classes: Array) -> Array:
+    return np.stack([np.unique(column, return_inverse=True)[1] for column in classes.T])
 
 
 def _unit_columns(values: Array) -> Array:
