@@ -133,9 +133,8 @@ def effective_scale_ratio(
 ) -> Tensor:
     """Return c of a one-dimensional linear β-VAE on its own generative model, 0-dim.
 
-    With g = w/(w² + βs/r) the guide's mean is gx, its variance βs/(w² + βs/r); the posterior has
-    β = 1. Over x ~ N(0, rw² + s) the truth is N(gx, s_p² + (g_q − g_p)² Var x), so
-    c² = s_q² / (s_p² + (g_q − g_p)² (rw² + s)).
+    c² = t (t + rw²)/(t² + s rw²), t = βs: the variance of q, over the mean squared error of its
+    mean as an estimate of z. Below 1 if and only if β is.
 
     Args:
         weight: w, the decoder.
@@ -155,7 +154,5 @@ def effective_scale_ratio(
     noise = positive(likelihood_scale, "likelihood_scale", like=w) ** 2
     prior = positive(prior_scale, "prior_scale", like=w) ** 2
     level = positive(beta, "beta", like=w) * noise
-    stiffness_q, stiffness_p = w**2 + level / prior, w**2 + noise / prior
-    shift = w / stiffness_q - w / stiffness_p
-    spread = noise / stiffness_p + shift**2 * (prior * w**2 + noise)
-    return (level / stiffness_q / spread).sqrt()
+    signal = prior * w**2
+    return (level * (level + signal) / (level**2 + noise * signal)).sqrt()

@@ -107,16 +107,17 @@ def linear_optimum(
     beta = positive(beta, "beta", like=spectrum)
     prior = prior_variances(prior_scale, latents=latents, like=spectrum)
     level = beta * scale**2
-    ratio = (values / level).clamp(min=1)
-    explained = (values - level).clamp(min=0)
+    active = values > level
+    ratio = torch.where(active, values / level, 1.0)
+    explained = torch.where(active, values - level, 0.0)
     rates = ratio.log() / 2
-    mse = values.clamp(max=level).sum() + spectrum[latents:].sum()
+    mse = torch.where(active, level, values).sum() + spectrum[latents:].sum()
     terms = terms_of(mse, rates.sum(), beta=beta, likelihood_scale=scale, dimensions=len(spectrum))
     return LinearOptimum(
         *terms,
         log_likelihood=_log_likelihood(spectrum, explained, variance=scale**2),
         beta=beta,
-        active=int((values > level).sum()),
+        active=int(active.sum()),
         singular_values=(explained / prior).sqrt(),
         posterior_variances=prior / ratio,
         mean_variances=prior * (1 - 1 / ratio),

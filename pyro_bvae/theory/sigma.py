@@ -57,7 +57,7 @@ def learned_likelihood_scale(spectrum: Tensor, latents: int, *, beta: Real = 1.0
         rank = int((unexplained > nothing).sum())
         raise ValueError(
             f"latents: {latents} latents explain all the variance of the data (rank {rank} of "
-            f"{dimensions}), so that at beta={float(beta):g} the likelihood has no best scale > 0 "
+            f"{dimensions}), so that at beta={beta.item():g} the likelihood has no best scale > 0 "
             f"(at beta < {dimensions / max(rank, 1):g} it goes to 0 and L to infinity); use fewer "
             "latents, a larger beta, or a fixed likelihood_scale"
         )
