@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,7 +52,8 @@ class FactorDataset(Dataset[Tensor], ABC):
         self.factor_values = tuple(
             torch.as_tensor(v, dtype=torch.get_default_dtype()) for v in values
         )
-        if len(set(self.factor_names)) != len(self.factor_sizes) or min(self.factor_sizes) < 1:
+        named = len(set(self.factor_names)) == len(self.factor_names) == len(self.factor_sizes) > 0
+        if not named or min(self.factor_sizes) < 1:
             raise ValueError(
                 f"factor_names and factor_sizes: expected one distinct name and one size >= 1 per "
                 f"factor, got {self.factor_names} and {self.factor_sizes}."
@@ -79,9 +80,6 @@ class FactorDataset(Dataset[Tensor], ABC):
             raise IndexError(f"index: expected a number below {len(self)}, got {number}.")
         return self.images(torch.tensor([number % len(self)]))[0]
 
-    def __iter__(self) -> Iterator[Tensor]:
-        return (self[i] for i in range(len(self)))
-
     def factors(self, indices: Tensor) -> Tensor:
         """The class indices `[n, factors]` of the images at `indices` `[n]`."""
         rest = self._checked(indices)
@@ -102,8 +100,8 @@ class FactorDataset(Dataset[Tensor], ABC):
         sizes = torch.tensor(self.factor_sizes)
         if bool(((rows < 0) | (rows >= sizes)).any()):
             raise ValueError(
-                f"factors: expected classes below {dict(self._sizes_by_name())}, got "
-                f"minima {rows.amin(0).tolist()} and maxima {rows.amax(0).tolist()}."
+                f"factors: expected classes of {self.factor_names} from 0 to below "
+                f"{self.factor_sizes}, got {rows.amin(0).tolist()} to {rows.amax(0).tolist()}."
             )
         strides = [math.prod(self.factor_sizes[k + 1 :]) for k in range(len(sizes))]
         return (rows.long() * torch.tensor(strides)).sum(1)
@@ -184,9 +182,6 @@ class FactorDataset(Dataset[Tensor], ABC):
         A factor left with one class stays a factor, of size 1.
         """
         return FactorSubset(self, classes)
-
-    def _sizes_by_name(self) -> Iterator[tuple[str, int]]:
-        return zip(self.factor_names, self.factor_sizes, strict=True)
 
     def _checked(self, indices: Tensor) -> Tensor:
         """`indices` as a LongTensor on the CPU, or a complaint."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import math
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +18,10 @@ from pyro_bvae.datasets.factors import FactorDataset
 from pyro_bvae.datasets.sprites import NAMES
 
 _CHUNK = 4096
+_DAMAGE = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError),
+    *(SyntaxError, tokenize.TokenError),  # NumPy reads a header as Python source
+)
 _ARRAYS = {
     "imgs": ("uint8", 3),
     "latents_classes": ("int64", 2),
@@ -53,7 +59,7 @@ class DSpritesFile(FactorDataset):
                 self._bits, shape = _bits(archive)
             sizes = _grid_sizes(classes, len(self._bits))
             tables = _tables(classes, values, sizes)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+        except _DAMAGE as error:
             raise ValueError(f"{path}: damaged file, fetch it again ({error}).") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -69,16 +75,15 @@ class DSpritesFile(FactorDataset):
         return out
 
 
-def _open(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     if f"{name}.npy" not in archive.namelist():
         raise ValueError(f"no array {name!r} among {archive.namelist()}.")
-    return archive.open(f"{name}.npy")
+    return archive.getinfo(f"{name}.npy")
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    with _open(archive, name) as stream:
-        array = np.lib.format.read_array(stream, allow_pickle=False)
-        stream.read()
+    verified = archive.read(_member(archive, name))
+    array = np.lib.format.read_array(io.BytesIO(verified), allow_pickle=False)
     _check_kind(name, array.dtype, array.shape)
     if array.shape[1] != len(NAMES):
         raise ValueError(f"{name}: expected {len(NAMES)} columns, {NAMES}, got {array.shape[1]}.")
@@ -96,33 +101,37 @@ def _check_kind(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 def _bits(archive: zipfile.ZipFile) -> tuple[np.ndarray, tuple[int, ...]]:
     """The images as bits `[n, bytes]`, packed while they are read, and the shape of one."""
-    with _open(archive, "imgs") as stream:
-        version = np.lib.format.read_magic(stream)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }.get(version)
-        if read is None:
-            raise ValueError(f"imgs: expected npy format 1.0 or 2.0, got {version}.")
-        shape, by_columns, dtype = read(stream)
-        _check_kind("imgs", dtype, shape)
-        if by_columns:
-            raise ValueError("imgs: expected images one after the other, got Fortran order.")
-        n, pixels = shape[0], shape[1] * shape[2]
+    member = _member(archive, "imgs")
+    with archive.open(member) as stream:
+        n, *shape = _image_header(stream)
+        pixels = math.prod(shape)
+        if n * pixels > member.file_size:
+            raise ValueError(f"imgs: expected {n} images {shape}, the file ends earlier.")
         bits = np.empty((n, -(-pixels // 8)), np.uint8)
         for first in range(0, n, _CHUNK):
-            count = min(_CHUNK, n - first)
-            data = stream.read(count * pixels)
-            if len(data) != count * pixels:
-                raise ValueError(
-                    f"imgs: expected {n} images, the file ends within {first + count}."
-                )
-            chunk = np.frombuffer(data, np.uint8).reshape(count, pixels)
+            data = stream.read(min(_CHUNK, n - first) * pixels)
+            chunk = np.frombuffer(data, np.uint8).reshape(-1, pixels)
             if chunk.max() > 1:
                 raise ValueError(f"imgs: expected zeros and ones, got {chunk.max()}.")
-            bits[first : first + count] = np.packbits(chunk, axis=1)
-        stream.read()
-    return bits, shape[1:]
+            bits[first : first + _CHUNK] = np.packbits(chunk, axis=1)
+        if stream.read():
+            raise ValueError(f"imgs: expected {n} images {shape}, the file goes on.")
+    return bits, tuple(shape)
+
+
+def _image_header(stream: IO[bytes]) -> tuple[int, ...]:
+    version = np.lib.format.read_magic(stream)
+    read = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }.get(version)
+    if read is None:
+        raise ValueError(f"imgs: expected npy format 1.0 or 2.0, got {version}.")
+    shape, by_columns, dtype = read(stream)
+    _check_kind("imgs", dtype, shape)
+    if by_columns:
+        raise ValueError("imgs: expected images one after the other, got Fortran order.")
+    return shape
 
 
 def _grid_sizes(classes: np.ndarray, images: int) -> list[int]:

@@ -71,10 +71,9 @@ class ImageFiles:
                 f"an image of mode {file.mode} and {file.width}×{file.height} pixels, where 8 bits "
                 f"a channel and a square of {side} pixels are needed"
             )
-        left, top = (file.width - side) / 2, (file.height - side) / 2
-        return file.convert(_MODES[self.shape[0]]).resize(
-            self.shape[1:], Image.Resampling.BILINEAR, box=(left, top, left + side, top + side)
-        )
+        left, top = (file.width - side) // 2, (file.height - side) // 2
+        square = file.convert(_MODES[self.shape[0]]).crop((left, top, left + side, top + side))
+        return square.resize(self.shape[1:], Image.Resampling.BILINEAR)
 
 
 def image_folder(path: str | Path, *, size: int, channels: int = 3) -> ImageFiles:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shutil
 from pathlib import Path
 from types import ModuleType
 
@@ -129,8 +128,7 @@ def _unpack(folder: Path) -> None:
     for archive in folder.glob("*-ubyte.gz"):
         target = archive.with_suffix("")
         if not target.exists():
-            with gzip.open(archive) as packed, target.open("wb") as unpacked:
-                shutil.copyfileobj(packed, unpacked)
+            target.write_bytes(gzip.decompress(archive.read_bytes()))
 
 
 def _torchvision_datasets() -> ModuleType:
