@@ -14,10 +14,11 @@ _counter = itertools.count(1)
 def register(module: nn.Module) -> None:
     """Emit a Pyro param statement for every trainable parameter of `module`.
 
-    The value of each is the parameter itself, which is what `pyro.infer.SVI` then trains. Sites
-    are named `Class_n.path`, n being unique in the process, so modules never meet under one name;
-    and as nothing enters Pyro's store, `pyro.clear_param_store()` does not concern them. They
-    live in `module.parameters()` and `module.state_dict()`.
+    The value of each is a view of the parameter, whose `unconstrained()` is the parameter itself:
+    what `pyro.infer.SVI` then trains. Nothing is put on the parameter, so the module still pickles.
+    Sites are named `Class_n.path`, n being unique in the process, so modules never meet under one
+    name; and as nothing enters Pyro's store, `pyro.clear_param_store()` does not concern them.
+    They live in `module.parameters()` and `module.state_dict()`.
     """
     if module not in _names:
         _names[module] = f"{type(module).__name__}_{next(_counter)}"
@@ -29,5 +30,6 @@ def register(module: nn.Module) -> None:
 
 @effectful(type="param")
 def _param(name: str, parameter: Tensor, **_: object) -> Tensor:
-    parameter.unconstrained = weakref.ref(parameter)  # type: ignore[attr-defined]
-    return parameter
+    value = parameter.view_as(parameter)
+    value.unconstrained = lambda: parameter  # type: ignore[attr-defined]
+    return value
