@@ -38,10 +38,10 @@ class HyperpriorScale(nn.Module):
                 f"[{latents}] (a σ per latent; use .expand([{latents}]).to_event(1)), got batch "
                 f"shape {list(hyperprior.batch_shape)}, event shape {list(hyperprior.event_shape)}"
             )
-        extremes = torch.tensor([-40.0, 40.0]).reshape(-1, *[1] * len(hyperprior.event_shape))
-        if (biject_to(hyperprior.support)(extremes.expand(2, *hyperprior.event_shape)) < 0).any():
+        if not _is_scale(hyperprior):
             raise ValueError(
-                f"scale: expected a hyperprior on σ > 0, such as HalfNormal, got {hyperprior}"
+                "scale: expected a continuous hyperprior on σ > 0, such as HalfNormal, got "
+                f"{hyperprior}"
             )
         self.hyperprior = hyperprior
         self.loc = nn.Parameter(torch.zeros(hyperprior.event_shape))
@@ -66,6 +66,17 @@ class HyperpriorScale(nn.Module):
         super()._apply(fn, recurse)
         self.hyperprior = _map_tensors(self.hyperprior, fn)
         return self
+
+
+def _is_scale(hyperprior: Distribution) -> bool:
+    """Whether each of its variables has a support of its own within [0, ∞)."""
+    try:
+        transform = biject_to(hyperprior.support)
+    except NotImplementedError:
+        return False
+    shape = hyperprior.event_shape
+    extremes = torch.stack([torch.full(shape, -40.0), torch.full(shape, 40.0)])
+    return transform.forward_shape(shape) == shape and bool((transform(extremes) >= 0).all())
 
 
 def _map_tensors(value: Any, fn: Callable[[Tensor], Tensor]) -> Any:
