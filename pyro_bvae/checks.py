@@ -11,6 +11,26 @@ def check_latents(latents: int) -> int:
     return latents
 
 
+def check_data(x: Tensor) -> None:
+    """Raise unless `x` is a tensor of at least one datum, of floating-point numbers."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x: expected a tensor, got {type(x).__name__}; use torch.as_tensor")
+    if x.dim() == 0:
+        raise ValueError("x: expected shape [batch, ...], got a 0-dim tensor; use x.reshape(1)")
+    if len(x) == 0:
+        raise ValueError("x: expected at least one datum, got an empty batch")
+    if not x.is_floating_point():
+        raise TypeError(
+            f"x: expected floating-point numbers, got {x.dtype}; convert x (8-bit images: x / 255)"
+        )
+
+
+def check_size(size: int | None) -> None:
+    """Raise unless `size`, the number of all data, is None or a whole number ≥ 1."""
+    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+        raise ValueError(f"size: expected the number of all data, an int >= 1, got {size!r}")
+
+
 def check_finite(x: Tensor, name: str = "x") -> None:
     """Raise ValueError if `x` holds a NaN or an infinity."""
     if not torch.isfinite(x).all():

@@ -6,6 +6,7 @@ from pyro import poutine
 from pyro.poutine.util import is_validation_enabled
 from torch import Tensor, nn
 
+from pyro_bvae.checks import check_data, check_size
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
 from pyro_bvae.posteriors import Posterior
@@ -65,8 +66,9 @@ class VAE(nn.Module):
 
         Returns: x `[batch, *shape]`.
 
-        Raises: ValueError if x has another shape than the likelihood draws; with Pyro's
-            validation on (its default) also if its values are impossible.
+        Raises: ValueError if x is empty or has another shape than the likelihood draws, with
+            Pyro's validation on (its default) also if its values are impossible, or if size is
+            smaller than the batch; TypeError if x is not a tensor of floating-point numbers.
         """
         register(self)
         prior = self.prior()
@@ -74,7 +76,7 @@ class VAE(nn.Module):
             z = pyro.sample("z", prior)
             likelihood = self.likelihood(z)
             if x is not None:
-                self._check(x, likelihood.event_shape)
+                self._check_shape(x, likelihood.event_shape)
             return pyro.sample("x", likelihood, obs=x)
 
     def guide(self, x: Tensor, *, size: int | None = None) -> Tensor:
@@ -113,21 +115,21 @@ class VAE(nn.Module):
         self.likelihood.check(x)
 
     def _plate(self, x: Tensor | None, size: int | None) -> pyro.plate:
+        check_size(size)
         if x is None:
             return pyro.plate("data", size or 1)
-        if len(x) == 0:
-            raise ValueError("x: expected at least one datum, got an empty batch")
+        check_data(x)
+        if is_validation_enabled():
+            self.likelihood.check(x)
         if size is None:
             return pyro.plate("data", len(x))
         if size < len(x):
             raise ValueError(f"size: expected at least the batch's {len(x)} data, got {size}")
         return pyro.plate("data", size, subsample=torch.arange(len(x), device=x.device))
 
-    def _check(self, x: Tensor, shape: torch.Size) -> None:
+    def _check_shape(self, x: Tensor, shape: torch.Size) -> None:
         if x.shape[1:] != shape:
             raise ValueError(
                 f"x: expected shape [batch, {', '.join(map(str, shape))}], which is what the "
                 f"likelihood draws, got {list(x.shape)}; reshape x or change the decoder"
             )
-        if is_validation_enabled():
-            self.likelihood.check(x)
