@@ -4,9 +4,8 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
-import torch
 from pyro import poutine
 from pyro.poutine.condition_messenger import ConditionMessenger
 from pyro.poutine.indep_messenger import IndepMessenger
@@ -21,71 +20,115 @@ SiteBetas = Mapping[str, Beta]
 
 
 VECTORISATION_PLATES = {"num_particles_vectorized", "_num_predictive_samples"}
+UNCONSTRAINED = "_unconstrained"
 
 
 class TemperMessenger(Messenger):
-    """Multiply the scale of latent sites by β, and note β on the site as `infer["beta"]`.
+    """Multiply the scale of latent sites by β, and note β on the site.
+
+    The note is `site["beta"]`, and `site["infer"]["beta"]` too; `poutine.replay` gives a model's
+    site the `infer` of the guide's, so only the first tells the two apart.
 
     Of the latent sites, those inside a plate are tempered: the local ones, not a global parameter
-    with a prior. A mapping names the sites instead.
+    with a prior. A mapping names the sites instead. In a guide nothing is data, so its
+    `pyro.factor` statements, which are corrections of log q, are tempered too.
     """
 
-    def __init__(self, beta: Beta | SiteBetas) -> None:
+    def __init__(self, beta: Beta | SiteBetas, *, guide: bool = False) -> None:
         super().__init__()
         self.beta = beta
+        self.guide = guide
 
     def __enter__(self) -> "TemperMessenger":
         self._outer = list(_PYRO_STACK)
-        self._latents: set[str] = set()
+        self._data_plates: set[str] = set()
+        self._plates: dict[str, set[str]] = {}
         self._tempered: set[str] = set()
+        self._auxiliary: set[str] = set()
         return super().__enter__()
 
     def _pyro_sample(self, msg: Any) -> None:
-        if self._is_data(msg) or poutine.util.site_is_subsample(msg):
+        if poutine.util.site_is_subsample(msg):
             return
-        self._latents.add(msg["name"])
-        beta = self._beta_of(msg)
+        plates = self._plates_of(msg)
+        if self._is_data(msg):
+            self._data_plates |= set() if msg["infer"].get("_deterministic") else plates
+            return
+        self._plates[msg["name"]] = plates
+        if msg["infer"].get("is_auxiliary"):
+            self._auxiliary.add(msg["name"])
+        beta = self._beta_of(msg, plates)
         if beta is None:
             return
         self._tempered.add(msg["name"])
-        msg["infer"] = {**msg["infer"], "beta": beta * msg["infer"].get("beta", 1.0)}
+        if self._will_be_data(msg):
+            self._data_plates |= plates
+            return
+        msg["beta"] = beta * msg["beta"] if "beta" in msg else beta
+        msg["infer"] = {**msg["infer"], "beta": msg["beta"]}
         if not any(isinstance(handler, UntemperedMessenger) for handler in _PYRO_STACK):
             msg["scale"] = beta * msg["scale"]
 
     def _is_data(self, msg: Any) -> bool:
-        """Whether the site is observed, or will be once the handlers outside have seen it."""
-        return (
-            msg["is_observed"]
-            or msg["infer"].get("was_observed", False)
-            or any(
-                isinstance(handler, ConditionMessenger) and msg["name"] in handler.data
-                for handler in self._outer
-            )
+        factor = self.guide and type(msg["fn"]).__name__ == "Unit"
+        return (msg["is_observed"] and not factor) or msg["infer"].get("was_observed", False)
+
+    def _will_be_data(self, msg: Any) -> bool:
+        """Whether a handler outside, which sees the site later, is going to observe it."""
+        return any(
+            isinstance(handler, ConditionMessenger) and msg["name"] in handler.data
+            for handler in self._outer
         )
 
-    def _beta_of(self, msg: Any) -> Beta | None:
-        if isinstance(self.beta, Mapping):
-            return self.beta.get(msg["name"])
+    def _plates_of(self, msg: Any) -> set[str]:
         plates = {frame.name for frame in msg["cond_indep_stack"]}
         plates |= {handler.name for handler in self._outer if isinstance(handler, IndepMessenger)}
-        return self.beta if plates - VECTORISATION_PLATES else None
+        return plates - VECTORISATION_PLATES
+
+    def _beta_of(self, msg: Any, plates: set[str]) -> Beta | None:
+        if not isinstance(self.beta, Mapping):
+            return self.beta if plates else None
+        auxiliary = msg["infer"].get("is_auxiliary", False)
+        return self.beta.get(msg["name"].removesuffix(UNCONSTRAINED if auxiliary else ""))
 
     def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
         super().__exit__(exc_type, exc_value, traceback)
-        if exc_type is None and self._latents:
-            self._check_that_beta_was_used()
+        neutral = isinstance(self.beta, float) and self.beta == 1
+        if exc_type is None and self._plates and not neutral:
+            self._check_names() if isinstance(self.beta, Mapping) else self._check_plates()
+            self._check_auxiliary()
 
-    def _check_that_beta_was_used(self) -> None:
-        if isinstance(self.beta, Mapping):
-            unknown = sorted(set(self.beta) - self._latents)
-            if unknown:
-                raise ValueError(
-                    f"beta: no latent site is named {unknown}; there are {sorted(self._latents)}"
-                )
-        elif not self._tempered and not (isinstance(self.beta, float) and self.beta == 1):
+    def _check_names(self) -> None:
+        unknown = sorted(set(cast(SiteBetas, self.beta)) - set(self._plates))
+        if unknown:
             raise ValueError(
-                f"beta: none of the latent sites {sorted(self._latents)} lies in a plate, so none "
+                f"beta: no latent site is named {unknown}; there are {sorted(self._plates)}"
+            )
+
+    def _check_plates(self) -> None:
+        if not self._tempered:
+            raise ValueError(
+                f"beta: none of the latent sites {sorted(self._plates)} lies in a plate, so none "
                 'is local to a datum; put them in a plate, or name them: beta={"z": 4.0}'
+            )
+        away = sorted(name for name in self._tempered if not self._plates[name] & self._data_plates)
+        if away and self._data_plates:
+            raise ValueError(
+                f"beta: the latent sites {away} lie in plates, but in none that holds data, so "
+                'they may be global; name the sites to temper: beta={"z": 4.0}'
+            )
+
+    def _check_auxiliary(self) -> None:
+        """Raise if a guide has a site for several latents at once, of which only some have β."""
+        orphans = sorted(
+            name
+            for name in self._auxiliary - self._tempered
+            if name.removesuffix(UNCONSTRAINED) not in self._plates.keys() - {name}
+        )
+        if orphans and self._tempered:
+            raise ValueError(
+                f"beta: the guide's auxiliary sites {orphans} belong to no single latent site, so "
+                "they have no β of their own; use a guide with a site per latent (AutoNormal)"
             )
 
 
@@ -129,7 +172,8 @@ def tempered(pair: PairLike, beta: Beta | SiteBetas) -> Pair:
 
     Raises:
         ValueError: β negative, not finite, or not 0-dim; an empty mapping; when run, no latent
-            site in a plate, or a name in the mapping that no latent site has.
+            site in a plate, or one in a plate without data, a name in the mapping that no latent
+            site has, or a guide with one site for all latents.
         TypeError: β is neither number nor tensor, or `pair` is no pair.
 
     References:
@@ -151,7 +195,7 @@ def tempered(pair: PairLike, beta: Beta | SiteBetas) -> Pair:
         beta = {site: check_beta(value, name=f"beta[{site!r}]") for site, value in beta.items()}
     else:
         beta = check_beta(beta)
-    return Pair(_temper(model, beta), _temper(guide, beta))
+    return Pair(_temper(model, beta), _temper(guide, beta, guide=True))
 
 
 def check_beta(beta: Beta, *, name: str = "beta") -> Beta:
@@ -167,15 +211,16 @@ def check_beta(beta: Beta, *, name: str = "beta") -> Beta:
         raise TypeError(f"{expected} {type(beta).__name__}")
     if isinstance(beta, Tensor) and beta.dim():
         raise ValueError(f"{expected} a tensor of shape {list(beta.shape)}")
-    if not 0 <= float(beta) < math.inf:
-        raise ValueError(f"{expected} {float(beta)}")
-    return beta if isinstance(beta, torch.Tensor) else float(beta)
+    value = beta.item() if isinstance(beta, Tensor) else float(beta)
+    if not 0 <= value < math.inf:
+        raise ValueError(f"{expected} {value}")
+    return beta if isinstance(beta, Tensor) else value
 
 
-def _temper(function: PyroFunction, beta: Beta | SiteBetas) -> PyroFunction:
-    @functools.wraps(function)
+def _temper(function: PyroFunction, beta: Beta | SiteBetas, *, guide: bool = False) -> PyroFunction:
+    @functools.wraps(function, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with TemperMessenger(beta):
+        with TemperMessenger(beta, guide=guide):
             return function(*args, **kwargs)
 
     return wrapped
