@@ -15,7 +15,14 @@ from pyro.util import check_model_guide_match, warn_if_nan
 from torch import Tensor
 
 from pyro_bvae.beta import Beta, untempered
-from pyro_bvae.objectives.sites import Site, data_count, latent_sites, reconstruction
+from pyro_bvae.objectives.sites import (
+    Site,
+    check_pair,
+    check_shapes,
+    data_count,
+    latent_sites,
+    reconstruction,
+)
 from pyro_bvae.types import PyroFunction
 
 Terms = dict[str, Tensor]
@@ -128,9 +135,13 @@ class Objective(PyroELBO, ABC):
             guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
             replayed = poutine.replay(model, trace=guide_trace)
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
+        traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+        check_pair(*traces)
         if is_validation_enabled():
             check_model_guide_match(model_trace, guide_trace, self.max_plate_nesting)
-        return prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
+            for trace in traces:
+                check_shapes(trace, max_plate_nesting=self.max_plate_nesting)
+        return traces
 
 
 def _mean(estimates: list[Estimate], draws: int) -> Estimate:

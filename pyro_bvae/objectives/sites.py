@@ -1,11 +1,14 @@
 """What the traces of a model and a guide say about their sites: log-likelihood, KL and β."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import torch
-from pyro.distributions import Independent
+from pyro.distributions import Delta, Independent, Unit
 from pyro.distributions.util import scale_and_mask
+from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
+from pyro.util import check_site_shape
 from torch import Tensor
 from torch.distributions import kl_divergence
 
@@ -45,54 +48,82 @@ def data_count(model_trace: Trace) -> int:
     return 1
 
 
-def latent_sites(model_trace: Trace, guide_trace: Trace) -> dict[str, Site]:
-    """Return the KL and β of every latent site, checking that model and guide fit together.
+def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
+    """Check that model and guide have the same latent sites, and that the guide's carry gradients.
 
-    The KL is the closed form where torch has one, else log q(z) − log p(z) at the guide's draw.
-
-    Raises: ValueError if the guide lacks a latent site of the model or is not reparameterised,
-        or if scale or β differ between the two.
+    Raises: ValueError if the guide lacks a latent site of the model, has one that the model
+        lacks, or has one that is not reparameterised.
     """
-    model, guide = _latents(model_trace), _latents(guide_trace)
+    model, guide = _latents(model_trace), _latents(guide_trace, guide=True)
     missing = sorted(set(model) - set(guide))
     if missing:
         raise ValueError(
             f"guide: lacks the latent sites {missing} of the model, it has {sorted(guide)}; "
             "sample every latent site of the model in the guide"
         )
-    sites = {}
-    for name, guide_site in guide.items():
-        _check_reparameterised(name, guide_site)
-        if name in model:
-            _check_same_scale(name, model[name], guide_site)
-            kl = _kl(guide_site, model[name])
-        elif guide_site["infer"].get("is_auxiliary"):
-            kl = _sum(_log_prob(guide_site["fn"], guide_site["value"]), guide_site)
-        else:
+    for name, site in guide.items():
+        if name not in model and not site["infer"].get("is_auxiliary"):
             raise ValueError(
                 f"guide: site {name!r} is not a latent site of the model, which has "
                 f'{sorted(model)}; remove it or mark it infer={{"is_auxiliary": True}}'
             )
-        sites[name] = Site(kl, guide_site["infer"].get("beta", 1.0))
+        _check_reparameterised(name, site)
+
+
+def check_shapes(trace: Trace, *, max_plate_nesting: Any) -> None:
+    """Raise ValueError where a site's batch shape is not that of the plates it is in."""
+    sites: list[Any] = [site for site in trace.nodes.values() if site["type"] == "sample"]
+    for site in sites:
+        batch = site["value"].shape[: site["value"].dim() - site["fn"].event_dim]
+        shape = torch.broadcast_shapes(site["fn"].batch_shape, batch)
+        log_prob = torch.empty(shape, device="meta")
+        check_site_shape({**site, "log_prob": log_prob}, max_plate_nesting)
+
+
+def latent_sites(model_trace: Trace, guide_trace: Trace) -> dict[str, Site]:
+    """Return the KL and β of every latent site.
+
+    The KL is the closed form where torch has one and model and guide draw their sites in the same
+    order, so that a site's prior cannot depend on what the guide draws from it; else it is
+    log q(z) − log p(z) at the guide's draw.
+
+    Raises: ValueError if scale or β differ between the two.
+    """
+    model, guide = _latents(model_trace), _latents(guide_trace, guide=True)
+    same_order = list(model) == [name for name in guide if name in model]
+    sites = {}
+    for name, guide_site in guide.items():
+        if name in model:
+            _check_same_scale(name, model[name], guide_site)
+            kl = _kl(guide_site, model[name], exact=same_order)
+        else:
+            kl = _log_prob(guide_site["fn"], guide_site["value"])
+        sites[name] = Site(_sum(kl, guide_site), guide_site.get("beta", 1.0))
     return sites
 
 
-def _latents(trace: Trace) -> dict[str, Any]:
+def _latents(trace: Trace, *, guide: bool = False) -> dict[str, Any]:
+    """Return the latent sites; in a guide `pyro.factor`, a correction of log q, is one too."""
     return {
         name: site
         for name, site in trace.nodes.items()
-        if site["type"] == "sample" and not site["is_observed"]
+        if site["type"] == "sample"
+        and (not site["is_observed"] or (guide and isinstance(site["fn"], Unit)))
     }
 
 
-def _kl(guide_site: Any, model_site: Any) -> Tensor:
+def _kl(guide_site: Any, model_site: Any, *, exact: bool) -> Tensor:
     q, p = _per_dimension(guide_site["fn"], model_site["fn"])
-    try:
-        kl = kl_divergence(q, p)
-    except NotImplementedError:
-        value = guide_site["value"]
-        kl = q.log_prob(value) - p.log_prob(value)
-    return _sum(kl, guide_site)
+    if exact and not _is_delta(q):
+        with suppress(NotImplementedError):
+            return kl_divergence(q, p)
+    value = guide_site["value"]
+    return q.log_prob(value) - p.log_prob(value)
+
+
+def _is_delta(fn: Any) -> bool:
+    """Whether q is a point, whose closed-form KL in Pyro leaves out its `log_density`."""
+    return isinstance(fn.base_dist if isinstance(fn, Independent) else fn, Delta)
 
 
 def _per_dimension(q: Any, p: Any) -> tuple[Any, Any]:
@@ -112,11 +143,14 @@ def _sum(values: Tensor, site: Any) -> Tensor:
     """Scale, mask and sum over the batch what has shape `batch` or `batch + [latents]`."""
     batch_shape = site["fn"].batch_shape
     values = values.reshape(*values.shape, 1) if values.dim() == len(batch_shape) else values
-    mask = site["mask"]
-    if isinstance(mask, Tensor):
-        mask = mask.unsqueeze(-1)
-    scaled = scale_and_mask(values.expand(*batch_shape, values.shape[-1]), site["scale"], mask)
+    scale, mask = _with_latents(site["scale"]), _with_latents(site["mask"])
+    scaled = scale_and_mask(values.expand(*batch_shape, values.shape[-1]), scale, mask)
     return scaled.reshape(-1, values.shape[-1]).sum(0)
+
+
+def _with_latents(value: Any) -> Any:
+    """Give a tensor over the batch a last dimension for the latents."""
+    return value.unsqueeze(-1) if isinstance(value, Tensor) else value
 
 
 def _check_reparameterised(name: str, site: Any) -> None:
@@ -128,11 +162,18 @@ def _check_reparameterised(name: str, site: Any) -> None:
 
 
 def _check_same_scale(name: str, model_site: Any, guide_site: Any) -> None:
-    betas = [site["infer"].get("beta", 1.0) for site in (model_site, guide_site)]
+    betas = [site.get("beta", 1.0) for site in (model_site, guide_site)]
     scales = [site["scale"] for site in (model_site, guide_site)]
     for what, values in (("β", betas), ("scale", scales)):
-        if not any(isinstance(value, Tensor) for value in values) and values[0] != values[1]:
+        if _differ(*values):
             raise ValueError(
                 f"site {name!r}: expected the same {what} in model and guide, got {values[0]} and "
                 f"{values[1]}; apply tempered(pair, beta) and scale handlers to both"
             )
+
+
+def _differ(a: Any, b: Any) -> bool:
+    """Whether two weights differ; tensors are compared only while Pyro's validation is on."""
+    if isinstance(a, Tensor) or isinstance(b, Tensor):
+        return a is not b and is_validation_enabled() and bool((torch.as_tensor(a != b)).any())
+    return a != b
