@@ -1,0 +1,18 @@
+"""Pictures: arrays in, matplotlib axes out, never shown. One picture per function."""
+
+from pyro_bvae.plots.factors import factor_matrix
+from pyro_bvae.plots.history import history_curve, history_quantities, training_history
+from pyro_bvae.plots.images import are_images, image_grid, reconstructions, traversals
+from pyro_bvae.plots.latents import kl_per_latent
+
+__all__ = [
+    "are_images",
+    "factor_matrix",
+    "history_curve",
+    "history_quantities",
+    "image_grid",
+    "kl_per_latent",
+    "reconstructions",
+    "training_history",
+    "traversals",
+]
