@@ -1,0 +1,137 @@
+"""One step of SVI (handlers, loss, gradients, update) as a recorded graph."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from pyro.infer.util import zero_grads
+from pyro.optim import PyroOptim
+from torch import Tensor
+
+from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
+from pyro_bvae.training.recording import record
+from pyro_bvae.training.surroundings import Call, Modules, Surroundings, undone_on_error
+
+Parameters = Mapping[str, Tensor]
+Evaluate = Callable[..., tuple[Parameters, Any, Mapping[str, Tensor]]]
+
+
+class Taken(NamedTuple):
+    """What a step gave: the loss (a tuple of them for some objectives) and named terms."""
+
+    loss: Any
+    terms: dict[str, Tensor]
+
+
+class RecordedStep:
+    """A step that was taken once, in Python, and can be taken again without.
+
+    Args:
+        evaluate: runs model and guide on the arguments, adds gradients to the parameters, and
+            returns the parameters, the loss and terms.
+        optim: its update is recorded if it can be, and called after the graph if not.
+        call: the arguments of the step that is taken now.
+        parameters: those of the step before.
+        modules: those that took part in the step before; extended here.
+        like: an earlier recording of the same step, whose optimiser update is kept.
+
+    Attributes:
+        taken: what the step gave while it was recorded.
+    """
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        optim: PyroOptim,
+        call: Call,
+        *,
+        parameters: Parameters,
+        modules: Modules,
+        like: "RecordedStep | None" = None,
+    ) -> None:
+        self._evaluate, self._optim, self._call = evaluate, optim, call
+        self._parameters = dict(parameters)
+        tensors = list(parameters.values())
+        self._update: RecordedOptim | None = like._update if like else recordable(optim, tensors)
+        self._trained: list[Tensor] = []
+        self.steps = 0
+        leaves = tensors + [p for _, p in modules.parameters().values()]
+        with undone_on_error(modules, leaves), self._advanced(), modules.watched():
+            torch.clear_autocast_cache()
+            self._recording = record(self._function, call.tensors)
+        self._compiled = self._recording
+        self._surroundings = Surroundings(parameters, modules, self._recording.live)
+        self.taken = self._finish(self._recording.outputs)
+        self._recording.outputs.clear()
+
+    def __call__(self, tensors: Sequence[Tensor], *, compiled: bool) -> Taken:
+        """Take a step with tensors of the recorded kinds."""
+        self.steps += 1
+        recording = self._compiled if compiled else self._recording
+        device = tensors[0].device.type if tensors else "cpu"
+        with self._advanced():
+            if torch.is_autocast_enabled(device):
+                with torch.autocast(device, enabled=False):
+                    return self._finish(recording(tensors))
+            return self._finish(recording(tensors))
+
+    def is_current(self) -> bool:
+        """Whether all that the recording took from elsewhere is still what it was."""
+        return self._surroundings.is_current() and (
+            self._update is None or self._update.is_current()
+        )
+
+    def is_compiled(self) -> bool:
+        """Whether `compile` has been called."""
+        return self._compiled is not self._recording
+
+    def compile(self, tensors: Sequence[Tensor]) -> None:
+        """Compile the graph for tensors of these shapes."""
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            self._compiled = self._recording.compiled(tensors)
+
+    def difference(self, other: "RecordedStep") -> str | None:
+        """Say where two recordings of one step differ; None if the step is static."""
+        return self._recording.difference(other._recording)
+
+    def _function(self, *tensors: Tensor) -> list[Tensor]:
+        args, kwargs = self._call.arguments(tensors)
+        parameters, loss, terms = self._evaluate(*args, **kwargs)
+        if list(map(id, parameters.values())) != list(map(id, self._parameters.values())):
+            raise NotReady("the step has other parameters than the one before")
+        losses = loss if isinstance(loss, tuple) else (loss,)
+        self._several, self._losses, self._names = type(loss), len(losses), list(terms)
+        outputs = [torch.as_tensor(x).detach().clone() for x in (*losses, *terms.values())]
+        if self._update is not None:
+            self._update.record()
+            return outputs
+        self._trained = [p for p in parameters.values() if p.grad is not None]
+        return outputs + [p.grad for p in self._trained if p.grad is not None]
+
+    def _finish(self, outputs: Sequence[Tensor]) -> Taken:
+        count = self._losses
+        loss: Any = outputs[0]
+        if issubclass(self._several, tuple):
+            loss = self._several(outputs[:count])
+        terms = dict(zip(self._names, outputs[count:], strict=False))
+        if self._update is None:
+            grads = outputs[count + len(terms) :]
+            for parameter, grad in zip(self._trained, grads, strict=True):
+                parameter.grad = grad
+            self._optim(list(self._parameters.values()))
+            zero_grads(self._trained)
+        return Taken(loss, terms)
+
+    @contextmanager
+    def _advanced(self) -> Iterator[None]:
+        """Bring the update's learning rates up to date, and undo it if the step fails."""
+        if self._update is None:
+            yield
+            return
+        self._update.advance()
+        try:
+            yield
+        except BaseException:
+            self._update.rewind()
+            raise

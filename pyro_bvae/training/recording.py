@@ -1,0 +1,215 @@
+"""Recording: run a Python function once, and keep the tensor operations it did as one graph."""
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.util
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing, make_fx
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+aten = torch.ops.aten
+OUTSIDE_READS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
+
+
+class DataDependent(RuntimeError):
+    """Python asked for a value that only the data of a step can give."""
+
+
+@dataclass
+class Recording:
+    """One graph of tensor operations: `run(*live, *inputs)` gives the outputs.
+
+    Attributes:
+        graph: the operations; its placeholders are the live tensors, then the inputs.
+        live: tensors that the function took from elsewhere (parameters, buffers, optimiser
+            state), by reference, so that changes in place are seen.
+        outputs: what the function returned while it was recorded.
+        run: the graph, or what it was compiled to.
+    """
+
+    graph: GraphModule
+    live: list[Tensor]
+    outputs: list[Tensor]
+    run: Callable[..., Sequence[Tensor]]
+
+    @torch.no_grad()
+    def __call__(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Do the recorded operations on new inputs."""
+        return self.run(*self.live, *inputs)
+
+    def compiled(self, inputs: Sequence[Tensor]) -> "Recording":
+        """Return the same recording, compiled for inputs of these shapes."""
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run = torch._inductor.compile(self.graph, [*self.live, *inputs])
+        return Recording(self.graph, self.live, [], run)
+
+    def difference(self, other: "Recording") -> str | None:
+        """Say where two recordings of one function differ, which a static one's do not."""
+        mine, others = list(self.graph.graph.nodes), list(other.graph.graph.nodes)
+        for a, b in zip(mine, others, strict=False):
+            if (a.target, str(a.args), str(a.kwargs)) != (b.target, str(b.args), str(b.kwargs)):
+                return f"{a.format_node()} became {b.format_node()}"
+        if len(mine) != len(others):
+            return f"{len(mine)} operations became {len(others)}"
+        for a, b in zip(self.live, other.live, strict=True):
+            if a is not b and not _equal(a, b):
+                return f"a tensor of shape {list(a.shape)} made by the model has other values"
+        return None
+
+
+def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Recording:
+    """Run a function of tensors once and return the operations it did.
+
+    The operations are really done, so what they change in place is changed.
+
+    Raises: DataDependent if Python reads a value that another step may change.
+
+    >>> weight = torch.tensor(2.0)
+    >>> recording = record(lambda x: [x * weight], [torch.tensor(1.0)])
+    >>> _ = weight.fill_(5.0)
+    >>> recording([torch.tensor(3.0)])
+    [tensor(15.)]
+    """
+    outputs: list[Tensor] = []
+
+    def traced(*tensors: Tensor) -> list[Tensor]:
+        with StaticOperations(), ItemsAsTensors():
+            outputs.extend(function(*tensors))
+        return outputs
+
+    with _quiet_pyro(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        graph = make_fx(traced)(*inputs)
+    live = _live_as_placeholders(graph)
+    return Recording(graph, live, outputs, graph)
+
+
+class ItemsAsTensors(TorchFunctionMode):
+    """`x.item()` of a floating-point tensor stays a tensor, in double precision as a float is.
+
+    Other reads of a tensor's memory, which no operation would tell of, are refused.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Handle one call of torch."""
+        if func is torch.Tensor.item and args[0].is_floating_point():
+            value = args[0].detach()
+            return value if value.device.type == "mps" else value.to(torch.float64)
+        if func in OUTSIDE_READS:
+            raise DataDependent(f"Tensor.{func.__name__} reads a tensor's values")
+        return func(*args, **(kwargs or {}))
+
+
+class StaticOperations(TorchDispatchMode):
+    """Refuse operations whose result, in Python or in shape, depends on data.
+
+    Tensors made from Python numbers alone, such as the indices of a sequential plate, may be read.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._constants: dict[int, Tensor] = {}
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Handle one operation."""
+        kwargs = kwargs or {}
+        tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
+        constant = torch.Tag.nondeterministic_seeded not in func.tags and (
+            func is aten.lift_fresh_copy.default or all(id(t) in self._constants for t in tensors)
+        )
+        if torch.Tag.data_dependent_output in func.tags:
+            if not constant:
+                raise DataDependent("Python reads the value of a tensor")
+            with disable_proxy_modes_tracing():
+                return func(*args, **kwargs)
+        if not constant and _shape_depends_on_data(func, args):
+            raise DataDependent(f"the shape of {func} depends on the values of a tensor")
+        if not constant and func._schema.is_mutable:
+            self._constants.clear()
+        result = func(*args, **kwargs)
+        if constant:
+            self._constants |= {id(x): x for x in tree_leaves(result) if isinstance(x, Tensor)}
+        return result
+
+
+def reason(error: BaseException) -> str:
+    """Say what stopped a recording, and at which line of the user's code.
+
+    >>> try:
+    ...     record(lambda x: [x if x > 0 else -x], [torch.tensor(1.0)])
+    ... except DataDependent as error:
+    ...     print(reason(error))
+    Python reads the value of a tensor (<doctest ...>:2: ...)
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    inner = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
+    ours = str(Path(__file__).parent)
+    theirs = [f for f in frames if not f.filename.startswith((*inner, ours))]
+    frame = (theirs or frames)[-1]
+    what = str(error) if isinstance(error, DataDependent) else f"{type(error).__name__}: {error}"
+    line = f": {frame.line}" if frame.line else ""
+    return f"{what} ({frame.filename}:{frame.lineno}{line})"
+
+
+@contextmanager
+def _quiet_pyro() -> Iterator[None]:
+    """Switch off Pyro's checks of values, which read them."""
+    saved = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    try:
+        for name in saved:
+            setattr(pyro.util, name, lambda value: False)
+        with pyro.validation_enabled(False):
+            yield
+    finally:
+        for name, function in saved.items():
+            setattr(pyro.util, name, function)
+
+
+def _shape_depends_on_data(func: Any, args: Any) -> bool:
+    if torch.Tag.dynamic_output_shape not in func.tags:
+        return False
+    if func is not aten.index.Tensor:
+        return True
+    return any(i is not None and i.dtype in (torch.bool, torch.uint8) for i in args[1])
+
+
+def _live_as_placeholders(module: GraphModule) -> list[Tensor]:
+    """Make every tensor that a graph holds an input of it, and return these tensors."""
+    graph = module.graph
+    first = next(iter(graph.nodes))
+    live: list[Tensor] = []
+    placeholders: dict[int, Node] = {}
+    for node in [n for n in graph.nodes if n.op == "get_attr"]:
+        tensor = getattr(module, str(node.target))
+        if id(tensor) not in placeholders:
+            with graph.inserting_before(first):
+                placeholders[id(tensor)] = graph.placeholder(f"live_{len(live)}")
+            live.append(tensor)
+        node.replace_all_uses_with(placeholders[id(tensor)])
+        graph.erase_node(node)
+    for name in [n for n in vars(module) if n.startswith("_tensor_constant")]:
+        delattr(module, name)
+    module._parameters.clear()
+    module._buffers.clear()
+    module.recompile()
+    return live
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and a.dtype == b.dtype and torch.equal(a, b)

@@ -1,0 +1,284 @@
+"""Stochastic variational inference as Pyro's `SVI`, with the whole step in one compiled graph."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pyro import poutine
+from pyro.infer import ELBO, SVI
+from pyro.infer.util import torch_item, zero_grads
+from pyro.optim import PyroOptim
+from pyro.poutine.runtime import am_i_wrapped
+from pyro.util import warn_if_nan
+from torch import Tensor
+
+from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
+from pyro_bvae.training.parameters import check_parameters, parameters_in
+from pyro_bvae.training.recorded_optim import NotReady
+from pyro_bvae.training.recorded_step import RecordedStep, Taken
+from pyro_bvae.training.recording import reason
+from pyro_bvae.training.surroundings import Call, Modules
+from pyro_bvae.types import PyroFunction
+
+MODES = ("eager", "recorded", "compiled")
+IN_A_ROW = 3
+SHORT_LIVED = 32
+
+
+class FallbackWarning(UserWarning):
+    """Steps are taken as Pyro takes them, because they cannot be recorded or compiled."""
+
+
+class RecompileWarning(UserWarning):
+    """A step is compiled once more, for arguments of another kind."""
+
+
+@dataclass
+class Plan:
+    """What is known of steps with arguments of one kind.
+
+    Attributes:
+        first: no earlier arguments had this structure, so its graph is worth a recording at once.
+        parameters: those of the step before, by name; None before the first.
+        modules: those that took part.
+        recorded: the recording, once there is one.
+        confirmed: a second recording was the same.
+        eager: it cannot be recorded.
+        uncompilable: it cannot be compiled.
+    """
+
+    first: bool
+    parameters: Mapping[str, Tensor] | None = None
+    modules: Modules = field(default_factory=Modules)
+    recorded: RecordedStep | None = None
+    confirmed: bool = False
+    eager: bool = False
+    uncompilable: bool = False
+
+
+class CompiledSVI(SVI):
+    """`pyro.infer.SVI` that records its step once and compiles it.
+
+    Python runs model, guide, handlers, loss, gradients and the optimiser's update once, and every
+    tensor operation they do is kept as one graph; further steps run the graph alone. The numbers
+    are those of Pyro's `SVI` under the same seed, to the last bit if recorded on a CPU, to
+    rounding if compiled with `torch._inductor.config.fallback_random = True`; without that
+    setting compiled steps draw other random numbers of the same distribution.
+
+    The structure of model and guide must be static: which sites there are, and their shapes. The
+    first step runs as Pyro's, the next two are recorded, and compared; then the graph is compiled.
+    Where recording fails, one `FallbackWarning` says why, and steps run as Pyro's.
+
+    A graph belongs to the kinds of its tensor arguments (shape, dtype) and the values of all
+    others. Arguments of another kind than the first, such as an epoch's last, smaller batch, run
+    as Pyro's, until they have come three times in a row: then they get a graph too, announced
+    by a `RecompileWarning`. What changes between steps must be a tensor that is changed in place
+    (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph.
+    Parameters may be changed in place, loaded or replaced; learning rates may be set as usual.
+
+    Args:
+        model: a Pyro function.
+        guide: a Pyro function with the same arguments.
+        optim: a `pyro.optim` optimiser, or a callable from a list of parameters to a `torch.optim`
+            one. Adam, AdamW, SGD and `ClippedAdam` become part of the graph (then `fused` and
+            `foreach` are without effect); others run after it.
+        loss: a `pyro.infer.ELBO`. If it has `differentiable_terms`, which takes what
+            `differentiable_loss` takes and returns the loss and a dict of named 0-dim tensors,
+            these are available from `step_terms`.
+        loss_and_grads: as in Pyro, where `loss` is a plain function.
+        mode: "compiled", "recorded" (the graph runs without being compiled) or "eager" (Pyro's
+            steps). It may be changed between steps: parameters and optimiser state are shared.
+
+    Attributes:
+        fallback: why steps run as Pyro's, None if they need not.
+
+    Raises:
+        TypeError: optim is neither of the two.
+        ValueError: unknown mode; at the first step, if model and guide show no parameters to Pyro,
+            or others than are in use.
+
+    References:
+        Hoffman et al. (2013), Stochastic Variational Inference.
+        Reed et al. (2022), torch.fx: Practical Program Capture and Transformation for Deep
+        Learning in Python.
+
+    >>> import pyro, pyro.distributions as dist
+    >>> from pyro.infer import Trace_ELBO
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("x", dist.Normal(pyro.param("mean", torch.tensor(0.0)), 1.0), obs=x)
+    >>> def guide(x):
+    ...     pass
+    >>> optim = pyro.optim.SGD({"lr": 0.05})
+    >>> svi = CompiledSVI(model, guide, optim, Trace_ELBO(), mode="recorded")
+    >>> losses = [svi.step(torch.tensor([1.0, 2.0, 3.0])) for _ in range(50)]
+    >>> round(pyro.param("mean").item(), 2)
+    2.0
+    """
+
+    def __init__(
+        self,
+        model: PyroFunction,
+        guide: PyroFunction,
+        optim: PyroOptim | OptimiserFactory,
+        loss: Any,
+        loss_and_grads: Any = None,
+        *,
+        mode: str = "compiled",
+        **kwargs: Any,
+    ) -> None:
+        differentiable = getattr(loss, "differentiable_loss", None)
+        self._differentiable_terms = getattr(loss, "differentiable_terms", None)
+        if isinstance(loss, ELBO) and not hasattr(loss, "loss_and_grads"):
+            loss = differentiable
+        super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, **kwargs)
+        self.mode = mode
+        self.fallback: str | None = None
+        self._plans: dict[Any, Plan] = {}
+        self._structures: set[Any] = set()
+        self._unplanned = Plan(first=True)
+        self._last: tuple[Any, int] = (None, 0)
+        self._strikes = 0
+
+    @property
+    def mode(self) -> str:
+        """How steps are taken: "eager", "recorded" or "compiled"."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: str) -> None:
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {MODES}, got {mode!r}")
+        self._mode = mode
+
+    def step(self, *args: Any, **kwargs: Any) -> Any:
+        """Take a gradient step; return the loss as a number (a tuple for some objectives)."""
+        loss, _ = self._take(args, kwargs)
+        if isinstance(loss, tuple):
+            return type(loss)(map(torch_item, loss))
+        return warn_if_nan(torch_item(loss), "loss") if isinstance(loss, Tensor) else loss
+
+    def step_tensor(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Take a step; return the loss as a 0-dim tensor, without waiting for the device."""
+        return self.step_terms(*args, **kwargs)[0]
+
+    def step_terms(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """Take a step; return the loss and the objective's named terms, as 0-dim tensors."""
+        loss, terms = self._take(args, kwargs)
+        return torch.as_tensor(loss), terms
+
+    def _take(self, args: Any, kwargs: Any) -> Taken:
+        if self._mode == "eager" or am_i_wrapped() or not torch.is_grad_enabled():
+            return self._eager(self._unplanned, args, kwargs)
+        try:
+            call = Call.of(args, kwargs)
+        except TypeError as error:
+            return self._fall_back(self._eager(self._unplanned, args, kwargs), str(error))
+        plan = self._plan(call)
+        if plan.recorded and not plan.recorded.is_current():
+            return self._start_over(plan, call, args, kwargs)
+        often = plan.first or self._last[1] >= IN_A_ROW
+        if plan.parameters is None or plan.eager or not (plan.recorded or often):
+            return self._eager(plan, args, kwargs)
+        if plan.recorded is None or not plan.confirmed:
+            return self._record(plan, call, args, kwargs)
+        if self._mode == "compiled" and often:
+            self._compile(plan.recorded, plan, call)
+        return plan.recorded(call.tensors, compiled=self._mode == "compiled")
+
+    def _plan(self, call: Call) -> Plan:
+        """Find or make the plan for arguments like these, and count how often they came."""
+        self._last = (call.key, self._last[1] + 1 if self._last[0] == call.key else 1)
+        if call.key not in self._plans:
+            self._plans[call.key] = Plan(first=call.structure not in self._structures)
+            self._structures.add(call.structure)
+        return self._plans[call.key]
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
+        """Add the loss's gradients to the parameters; return these, the loss and its terms."""
+        with poutine.trace(param_only=True) as captured:
+            if self._differentiable_terms is None:
+                loss, terms = self.loss_and_grads(self.model, self.guide, *args, **kwargs), {}
+            else:
+                loss, terms = self._differentiable_terms(self.model, self.guide, *args, **kwargs)
+                loss.backward()
+        return parameters_in(captured.trace), loss, terms
+
+    def _eager(self, plan: Plan, args: Any, kwargs: Any) -> Taken:
+        """Take a step as Pyro does; if it is the first, see what it depends on."""
+        if plan.parameters is None:
+            plan.modules = Modules(self.model, self.guide)
+            with plan.modules.watched():
+                plan.parameters, loss, terms = self._evaluate(*args, **kwargs)
+            check_parameters(plan.parameters, plan.modules)
+        else:
+            plan.parameters, loss, terms = self._evaluate(*args, **kwargs)
+        taken = Taken(_detached(loss), {name: _detached(term) for name, term in terms.items()})
+        self.optim(list(plan.parameters.values()))
+        zero_grads(plan.parameters.values())
+        return taken
+
+    def _record(self, plan: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
+        """Take a step in Python and record it, or compare it with what was recorded before."""
+        try:
+            step = RecordedStep(
+                self._evaluate,
+                self.optim,
+                call,
+                parameters=plan.parameters or {},
+                modules=plan.modules,
+                like=plan.recorded,
+            )
+        except NotReady:
+            return self._eager(plan, args, kwargs)
+        except Exception as error:
+            why, taken = reason(error), self._eager(plan, args, kwargs)
+            plan.eager = True
+            return self._fall_back(taken, why)
+        difference = plan.recorded.difference(step) if plan.recorded else None
+        if not step.is_current():
+            difference = "the step replaces parameters or buffers, or switches training modes"
+        plan.eager = difference is not None
+        plan.confirmed = plan.recorded is not None or not plan.first
+        plan.recorded = plan.recorded or step
+        return step.taken if difference is None else self._fall_back(step.taken, difference)
+
+    def _compile(self, step: RecordedStep, plan: Plan, call: Call) -> None:
+        if step.is_compiled() or plan.uncompilable:
+            return
+        if any(p.recorded and p.recorded.is_compiled() for p in self._plans.values()):
+            warnings.warn(f"compiling once more, for {call}", RecompileWarning, stacklevel=5)
+        try:
+            step.compile(call.tensors)
+        except Exception as error:
+            plan.uncompilable = True
+            message = f"the recorded graph runs uncompiled: {type(error).__name__}: {error}"
+            warnings.warn(message, FallbackWarning, stacklevel=5)
+
+    def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
+        """Forget all recordings, because what they took from elsewhere has been replaced."""
+        short_lived = old.recorded is not None and old.recorded.steps < SHORT_LIVED
+        self._strikes = self._strikes + 1 if short_lived else 0
+        for parameter in (old.parameters or {}).values():
+            parameter.grad = None
+        self._plans.clear()
+        self._structures.clear()
+        plan = self._plan(call)
+        taken = self._eager(plan, args, kwargs)
+        if self._strikes < IN_A_ROW:
+            return taken
+        plan.eager = True
+        return self._fall_back(taken, "parameters, modules or optimisers keep being replaced")
+
+    def _fall_back(self, taken: Taken, why: str) -> Taken:
+        if self.fallback is None:
+            self.fallback = why
+            message = f"steps run as pyro.infer.SVI's, not compiled: {why}"
+            warnings.warn(message, FallbackWarning, stacklevel=5)
+        return taken
+
+
+def _detached(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
