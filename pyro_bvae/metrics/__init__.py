@@ -1,6 +1,7 @@
 """Disentanglement metrics: arrays of codes and factors in, numbers out."""
 
 from pyro_bvae.metrics.beta_vae import BetaVAEScore, beta_vae_score
+from pyro_bvae.metrics.dci import DCIScore, dci, dci_forest, disentanglement
 from pyro_bvae.metrics.explicitness import ExplicitnessScore, explicitness
 from pyro_bvae.metrics.factor_vae import FactorVAEScore, factor_vae_score
 from pyro_bvae.metrics.information import entropy, mutual_information_matrix, r2_matrix
@@ -19,6 +20,7 @@ from pyro_bvae.metrics.unsupervised import (
 
 __all__ = [
     "BetaVAEScore",
+    "DCIScore",
     "ExplicitnessScore",
     "FactorVAEScore",
     "IRSScore",
@@ -30,6 +32,9 @@ __all__ = [
     "TotalCorrelationScore",
     "UDRScore",
     "beta_vae_score",
+    "dci",
+    "dci_forest",
+    "disentanglement",
     "entropy",
     "explicitness",
     "factor_vae_score",

@@ -19,8 +19,8 @@ class Score:
         interval: 95 % bootstrap interval of `score`, or None where none would be honest.
         ceiling: the score of a perfect code on this data: the factors themselves, one latent each,
             their class indices as values (standardised where the metric minds the scale). Rarely
-            1. An encoder of images that show several classes
-            alike (a square turned by 90°) cannot reach it.
+            1. An encoder of images that show several classes alike (a square turned by 90°) cannot
+            reach it.
     """
 
     score: float

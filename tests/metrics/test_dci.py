@@ -1,0 +1,97 @@
+"""DCI: importance matrices known by hand, and trees held to scikit-learn's."""
+
+import numpy as np
+import pytest
+from sklearn.ensemble import GradientBoostingClassifier
+
+from pyro_bvae.metrics import boosting, dci, disentanglement
+
+
+def test_disentanglement_and_completeness_of_known_matrices():
+    # 1e-11 inside the entropy moves these by less than 1e-8.
+    assert disentanglement(np.eye(5)) == pytest.approx(1.0, abs=1e-8)
+    assert disentanglement(np.full((10, 5), 0.2)) == pytest.approx(0.0, abs=1e-12)
+    assert disentanglement(np.zeros((4, 3))) == pytest.approx(0.0, abs=1e-12)
+    split = np.repeat(np.eye(5), 2, axis=0) / 2
+    assert disentanglement(split) == pytest.approx(1.0, abs=1e-8)
+    assert disentanglement(split.T) == pytest.approx(1 - np.log10(2), abs=1e-8)
+
+
+def test_disentanglement_weighs_latents_by_their_importance():
+    # 2/3 of the importance sits in a latent of one factor, 1/3 in one shared by both.
+    assert disentanglement(np.array([[2.0, 0.0], [0.5, 0.5]])) == pytest.approx(2 / 3, abs=1e-8)
+
+
+@pytest.mark.parametrize("matrix", [np.ones((3, 1)), -np.eye(2)])
+def test_matrices_that_are_no_importances_are_refused(matrix):
+    with pytest.raises(ValueError, match="importance: expected numbers >= 0 in at least two"):
+        disentanglement(matrix)
+
+
+@pytest.mark.parametrize("classes", [2, 4])
+def test_trees_are_those_of_scikit_learn(classes, monkeypatch):
+    # Five stages: later ones single out points that several features single out equally well.
+    monkeypatch.setattr(boosting, "_STAGES", 5)
+    rng = np.random.default_rng(3)
+    points, test_points = rng.normal(size=(1500, 4)), rng.normal(size=(500, 4))
+    points[:, 3], test_points[:, 3] = rng.integers(3, size=1500), rng.integers(3, size=500)
+    signal = points[:, 0] + points[:, 1] ** 2 + points[:, 3] + rng.normal(size=1500)
+    labels = 7 + np.digitize(signal, np.quantile(signal, np.arange(1, classes) / classes))
+    model = GradientBoostingClassifier(n_estimators=5, random_state=0).fit(points, labels)
+    ours = boosting.boost(points, labels, test_points, seed=1)
+    np.testing.assert_allclose(ours.importance, model.feature_importances_, atol=1e-9)
+    np.testing.assert_array_equal(ours.predicted, model.predict(points))
+    np.testing.assert_array_equal(ours.test_predicted, model.predict(test_points))
+
+
+def test_all_stages_differ_from_scikit_learn_no_more_than_its_own_seeds(mixed):
+    arguments = mixed.codes, mixed.factors[:, 0]
+    ours = boosting.boost(*arguments, mixed.test_codes, seed=0).importance
+    theirs = np.array(
+        [
+            GradientBoostingClassifier(random_state=seed).fit(*arguments).feature_importances_
+            for seed in range(4)
+        ]
+    )
+    # five draws of one distribution: ours within four sd of the mean of the others
+    spread = theirs.std(axis=0, ddof=1) + 1e-6
+    assert (np.abs(ours - theirs.mean(axis=0)) < 4 * spread * np.sqrt(1 + 1 / 4)).all()
+
+
+def test_boosting_nothing_gives_no_importance():
+    labels = np.array([0, 0, 1, 2, 2])
+    result = boosting.boost(np.zeros((5, 2)), labels, np.zeros((3, 2)), seed=0)
+    assert result.importance.tolist() == [0.0, 0.0]
+    assert result.test_predicted.tolist() == [0, 0, 0]
+
+
+def sample(points, seed=0, sizes=(3, 6)):
+    rng = np.random.default_rng(seed)
+    return np.stack([rng.integers(size, size=points) for size in sizes], axis=1)
+
+
+def test_perfect_code_scores_one():
+    y, test_y = sample(500), sample(200, 1)
+    result = dci(y, y, test_y, test_y)
+    np.testing.assert_allclose(result.importance, np.eye(2), atol=1e-9)
+    assert result.score == pytest.approx(result.ceiling, abs=1e-8)
+    assert (result.completeness, result.informativeness) == (pytest.approx(1.0), 1.0)
+
+
+def test_duplicated_code_is_disentangled_and_incomplete():
+    # The seed splits each factor's importance between the two copies: 1 − log_4 2 if evenly.
+    y, test_y = sample(500), sample(200, 1)
+    result = dci(np.tile(y, 2), y, np.tile(test_y, 2), test_y)
+    assert result.score == pytest.approx(1.0, abs=1e-8)
+    assert 0.4 < result.completeness < 0.65
+
+
+def test_noise_informs_of_nothing():
+    # accuracy by chance (1/3 + 1/6)/2 = .25, sd of 500 × 2 answers below .014
+    rng = np.random.default_rng(0)
+    codes, test_codes = rng.normal(size=(500, 4)), rng.normal(size=(500, 4))
+    result = dci(codes, sample(500), test_codes, sample(500, 1))
+    assert result.score < 0.1
+    assert result.informativeness == pytest.approx(0.25, abs=0.056)
+    low, high = result.informativeness_interval
+    assert low < result.informativeness < high
