@@ -23,7 +23,7 @@ class BetaNow:
     """β during training: constant, or a 0-dim tensor that follows a schedule."""
 
     def __init__(self, beta: Beta | SiteBetas | Schedule) -> None:
-        self.schedule = None if isinstance(beta, (int, float, Tensor, Mapping)) else beta
+        self.schedule = beta if callable(beta) and not isinstance(beta, Tensor) else None
         self.value: Any = beta if self.schedule is None else torch.tensor(0.0)
         self.advance(0)
 

@@ -1,0 +1,80 @@
+"""The command line: parses, calls, prints."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from pyro_bvae import recipe as recipes
+from pyro_bvae.recipe import Recipe
+
+HELP = {
+    "data": f"{', '.join(recipes.DATASETS)}, or a path: dSprites .npz, .npy array, image folder",
+    "size": "pixels across (default: the data's own)",
+    "latents": "number of latents",
+    "beta": "β, the price of a nat of KL; 1 is the plain VAE",
+    "prior_scale": "σ of the prior: a number, learned, or per_latent",
+    "likelihood": "bernoulli for pixels in [0, 1], normal for real values",
+    "likelihood_scale": "σ of the normal likelihood: a number, learned, or per_pixel",
+    "net": "networks: burgess or locatello (images), mlp (anything)",
+    "steps": "optimiser steps",
+    "batch_size": "data per step",
+    "learning_rate": "Adam's learning rate",
+    "seed": "of weights, data order and draws",
+}
+
+
+def _scale(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+TYPES = {"prior_scale": _scale, "likelihood_scale": _scale, "size": int}
+CHOICES = {"net": recipes.NETS, "likelihood": recipes.LIKELIHOODS}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Build the parser of `pyro-bvae`."""
+    top = argparse.ArgumentParser(
+        prog="pyro-bvae",
+        description="Train a β-VAE in Pyro, measure it, and write a report about it.",
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    train = commands.add_parser(
+        "train",
+        help="train a β-VAE and write its run directory, with a report",
+        description="Train a β-VAE by SVI. Without options it trains on rendered dSprites. Writes "
+        "weights, settings, history and report.html into the run directory.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for field in fields(Recipe):
+        train.add_argument(
+            f"--{field.name.replace('_', '-')}",
+            type=TYPES.get(field.name, type(field.default)),
+            default=field.default,
+            choices=CHOICES.get(field.name),
+            metavar=None if field.name in CHOICES else field.name.upper(),
+            help=HELP[field.name],
+        )
+    train.add_argument("--run", type=Path, required=True, help="directory to write")
+    train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    for name, text in (
+        ("evaluate", "print the ELBO, the KL and what the latents tell of known factors"),
+        ("report", "write report.html into the run directory"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command.add_argument("run", metavar="RUN", type=Path, help="what `pyro-bvae train` wrote")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; errors in the input are printed in one line, exit status 2."""
+    given = parser().parse_args(arguments)
+    try:
+        return _run(given)
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"pyro-bvae {given.command}: {error}", file=sys.stderr)
+        return 2
