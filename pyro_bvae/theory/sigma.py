@@ -17,6 +17,7 @@ from pyro_bvae.theory.checks import (
     positive,
     type_of,
     varying,
+    whole,
 )
 from pyro_bvae.theory.gaussian import normal_entropy, normal_kl
 from pyro_bvae.theory.linear_gaussian import LinearGuide, aggregate_posterior
@@ -35,8 +36,8 @@ def learned_likelihood_scale(spectrum: Tensor, latents: int, *, beta: Real = 1.0
         beta: β > 0.
 
     Raises:
-        ValueError: no such σ_x > 0: the latents explain all the data, at a price β per nat that
-            the gain as σ_x → 0 outweighs (β < D/rank), or just repays (β = D/rank).
+        ValueError: no best σ_x > 0, as the latents explain all the data and β ≤ D/rank: σ_x goes
+            to 0 and L to infinity, or L is flat where β = D/rank.
 
     References:
         Rybkin, Daniilidis, Levine (2021), Simple and Effective VAE Training with Calibrated
@@ -49,7 +50,7 @@ def learned_likelihood_scale(spectrum: Tensor, latents: int, *, beta: Real = 1.0
     spectrum = falling(spectrum)
     dimensions = len(spectrum)
     beta = positive(beta, "beta", like=spectrum)
-    used = torch.arange(min(leading(spectrum, latents).numel(), dimensions) + 1).to(spectrum)
+    used = torch.arange(min(whole(latents, "latents"), dimensions) + 1).to(spectrum)
     unexplained = torch.stack([spectrum[k:].sum() for k in range(len(used))])
     room = dimensions - beta * used
     nothing = torch.finfo(spectrum.dtype).eps * dimensions * spectrum[0]
