@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_bvae.datasets.bits import packed, unpacked
 from pyro_bvae.datasets.factors import FactorDataset
 from pyro_bvae.datasets.sprites import NAMES
 
@@ -67,12 +68,7 @@ class DSpritesFile(FactorDataset):
 
     def images(self, indices: Tensor) -> Tensor:
         """The images `[n, 1, height, width]` at `indices` `[n]`, zeros and ones."""
-        found = self._checked(indices)
-        out = torch.empty(len(found), *self.shape)
-        for place, part in zip(out.split(64), found.split(64), strict=True):
-            pixels = np.unpackbits(self._bits[part.numpy()], axis=1, count=place[0].numel())
-            place.copy_(torch.from_numpy(pixels).view(place.shape))
-        return out
+        return unpacked(self._bits[self._checked(indices).numpy()], self.shape)
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
@@ -113,7 +109,7 @@ def _bits(archive: zipfile.ZipFile) -> tuple[np.ndarray, tuple[int, ...]]:
             chunk = np.frombuffer(data, np.uint8).reshape(-1, pixels)
             if chunk.max() > 1:
                 raise ValueError(f"imgs: expected zeros and ones, got {chunk.max()}.")
-            bits[first : first + _CHUNK] = np.packbits(chunk, axis=1)
+            bits[first : first + _CHUNK] = packed(chunk)
         if stream.read():
             raise ValueError(f"imgs: expected {n} images {shape}, the file goes on.")
     return bits, tuple(shape)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_bvae.datasets.bits import unpacked
 from pyro_bvae.datasets.factors import FactorDataset
-from pyro_bvae.datasets.outlines import in_ellipse, in_heart, in_square
+from pyro_bvae.datasets.rendering import placed, windows
 
 NAMES = ("color", "shape", "scale", "orientation", "posX", "posY")
 SIZES = (1, 3, 6, 40, 32, 32)
-_OUTLINES = (in_square, in_ellipse, in_heart)
-_WINDOW = 32
-_CHUNK = 30
-"""Images rendered at once: buffers of 240 kB stay in the cache, and in the allocator's hands."""
+_CHUNK = 4096
 
 
 def published_values() -> list[Tensor]:
@@ -78,88 +75,26 @@ class Sprites(FactorDataset):
         if in_memory:
             self._stored = self._render_all()
 
+    @property
+    def nbytes(self) -> int:
+        """How many bytes the images held in memory take: none on the fly."""
+        return 0 if self._stored is None else self._stored.nbytes
+
     def images(self, indices: Tensor) -> Tensor:
         """The images `[n, 1, size, size]` at `indices` `[n]`, zeros and ones."""
-        found = self._checked(indices)
-        words, starts = self._windows(found), self._starts(found)
-        out = torch.empty(len(found), *self.shape)
-        for first in range(0, len(found), 2 * _CHUNK):
-            part = slice(first, first + 2 * _CHUNK)
-            out[part] = self._pixels(words[part], starts[part])
-        return out
+        factors = self.factors(indices).numpy()
+        return unpacked(placed(self._windows(indices), factors, size=self.size), self.shape)
 
     def counts(self, indices: Tensor) -> Tensor:
         """How many pixels `[n]` are on in the images at `indices` `[n]`, without making them."""
-        words = self._windows(self._checked(indices))
-        return torch.from_numpy(np.bitwise_count(words).sum(1, dtype=np.int64))
-
-    def _pixels(self, windows: np.ndarray, starts: np.ndarray) -> Tensor:
-        """Images `[n, 1, size, size]` in bytes: each window put in its place on a blank."""
-        canvas = np.zeros((len(windows), self.size), f"<u{self.size // 8}")
-        left, top = starts[:, :1].astype(canvas.dtype), starts[:, 1:]
-        lines = top + np.arange(self.size // 2)
-        canvas[np.arange(len(windows))[:, None], lines] = windows.astype(canvas.dtype) << left
-        bits = np.unpackbits(canvas.view(np.uint8), axis=1, bitorder="little")
-        return torch.from_numpy(bits).view(-1, *self.shape)
-
-    def _starts(self, indices: Tensor) -> np.ndarray:
-        """The first column and row `[n, 2]` of the windows."""
-        return (_lines()[0][self.factors(indices)[:, 4:]] * self.size // 64).numpy()
+        counts = np.bitwise_count(self._windows(indices)).sum(1, dtype=np.int64)
+        return torch.from_numpy(counts)
 
     def _windows(self, indices: Tensor) -> np.ndarray:
-        """The windows `[n, size / 2]`, one word a row, its lowest bit the leftmost pixel."""
         if self._stored is not None:
-            return self._stored[indices.numpy()]
-        factors = self.factors(indices)
-        words = np.empty((len(factors), self.size // 2), f"<u{self.size // 16}")
-        for shape, inside in enumerate(_OUTLINES):
-            chosen = (factors[:, 1] == shape).nonzero()[:, 0]
-            for part in chosen.split(_CHUNK):
-                mask = inside(*_shape_coordinates(factors[part]))
-                packed = _packed(mask.numpy(), halve=self.size == 32)
-                words[part.numpy()] = packed.view(words.dtype)[..., 0]
-        return words
+            return self._stored[self._checked(indices).numpy()]
+        return windows(self.factors(indices).numpy(), size=self.size)
 
     def _render_all(self) -> np.ndarray:
-        every = np.empty((len(self), self.size // 2), f"<u{self.size // 16}")
-        for part in torch.arange(len(self)).split(64 * _CHUNK):
-            every[part[0] : part[-1] + 1] = self._windows(part)
-        return every
-
-
-@cache
-def _lines() -> tuple[Tensor, Tensor]:
-    """For every position on an axis, its window's first line `[32]` and all its lines' offsets
-    from the centre `[32, 32]`, which a line outside 3 to 60 has beyond the reach of any shape.
-    """
-    centre = 16 + 32 * torch.arange(SIZES[-1], dtype=torch.float64) / 31
-    start = ((centre - 15) / 2).floor().long() * 2
-    line = start[:, None] + torch.arange(_WINDOW)
-    offset = line + 0.5 - centre[:, None]
-    return start, offset.where((line >= 3) & (line <= 60), 1e6)
-
-
-@cache
-def _turns() -> Tensor:
-    """The cosine and sine over the scale, `[scales, orientations, 2]`."""
-    scale = 0.5 + 0.1 * torch.arange(SIZES[2], dtype=torch.float64)
-    angle = 2 * math.pi * (torch.arange(SIZES[3]) % 39).double() / 39
-    return torch.stack([angle.cos(), angle.sin()], dim=-1) / scale[:, None, None]
-
-
-def _shape_coordinates(factors: Tensor) -> tuple[Tensor, Tensor]:
-    """(u, v), each `[n, 32, 32]`: the pixel centres of the windows, in the shape's coordinates."""
-    _, _, scale, orientation, x, y = factors.unbind(1)
-    cos, sin = _turns()[scale, orientation][:, None].unbind(-1)
-    dx, dy = _lines()[1][x], _lines()[1][y]
-    u = (cos * dx)[:, None, :] - (sin * dy)[:, :, None]
-    v = (sin * dx)[:, None, :] + (cos * dy)[:, :, None]
-    return u, v
-
-
-def _packed(mask: np.ndarray, *, halve: bool) -> np.ndarray:
-    """Masks `[n, 32, 32]` as bits, after a 2×2 maximum where `halve`."""
-    if halve:
-        mask = mask[:, ::2] | mask[:, 1::2]
-        mask = mask[:, :, ::2] | mask[:, :, 1::2]
-    return np.packbits(mask, axis=-1, bitorder="little")
+        parts = torch.arange(len(self)).split(_CHUNK)
+        return np.concatenate([self._windows(part) for part in parts])

@@ -136,6 +136,8 @@ def test_positions_move_right_and_down():
 def test_images_in_memory_are_those_rendered_on_the_fly(stored, some_indices, size):
     memory = stored if size == 64 else Sprites(32, in_memory=True)
     assert torch.equal(memory[some_indices], Sprites(size)[some_indices])
+    assert memory.nbytes == 737_280 * 2 * size**2 // 64
+    assert Sprites(size).nbytes == 0
     assert torch.equal(memory.counts(some_indices), memory[some_indices].sum((1, 2, 3)).long())
 
 
