@@ -19,8 +19,8 @@ def packed(pixels: np.ndarray) -> np.ndarray:
 def unpacked(bits: np.ndarray, shape: tuple[int, ...]) -> Tensor:
     """Images `[n, *shape]` of zeros and ones, in the default dtype, from bytes `[n, bytes]`.
 
-    NumPy alone converts, in chunks that fit the cache: as fast as two threads of torch, and
-    not slowed down by waiting for one of them on a busy machine.
+    NumPy alone converts, in chunks that fit the cache: nothing waits for another of torch's
+    threads, which on a busy machine costs more than it gains.
     """
     dtype = torch.get_default_dtype()
     out = np.empty(
