@@ -47,7 +47,7 @@ def factor_matrix(
         raise ValueError(f"kl: expected nats of {len(matrix)} latents, got {len(nats)}")
     order = decreasing(nats)
     shown, active = matrix[order], nats[order] > ACTIVE_ABOVE
-    width, height = 1.6 + 0.95 * len(factor_names), 0.9 + 0.32 * len(matrix)
+    width, height = 1.3 + 0.78 * len(factor_names), 0.9 + 0.28 * len(matrix)
     ax = axes_of(ax, width=max(width, 3.6), height=height)
     colours = mpl.colormaps["Blues"](np.clip(shown / limit, 0.0, 1.0))
     colours[~active] = 1.0

@@ -47,7 +47,7 @@ def image_grid(
     """
     pixels = _as_pixels(images, "images")
     columns = columns or math.ceil(math.sqrt(len(pixels)))
-    ax = _draw(pixels, columns, ax, inches=0.62)
+    ax = _draw(pixels, columns, ax, inches=0.5)
     label(ax, title=title)
     ax.set_xticks([])
     ax.set_yticks([])
@@ -81,7 +81,7 @@ def reconstructions(
         for pixels in (above, below):
             row = pixels[first : first + columns]
             rows.append(np.pad(row, [(0, columns - len(row))] + 3 * [(0, 0)], constant_values=1))
-    ax = _draw(np.concatenate(rows), columns, ax, inches=0.68)
+    ax = _draw(np.concatenate(rows), columns, ax, inches=0.5)
     label(ax, title="Originals, and below each its reconstruction")
     ax.set_yticks(_centres(len(rows), above.shape[1]), ["original", "decoded"] * (len(rows) // 2))
     ax.set_xticks([])
@@ -119,7 +119,7 @@ def traversals(
         )
     order = decreasing(nats)[:rows]
     pixels = _as_pixels(tiles[order].reshape(-1, *given[2:]), "images")
-    ax = _draw(pixels, places.size, ax, inches=0.62)
+    ax = _draw(pixels, places.size, ax, inches=0.5)
     title = "One latent moves, the others stay"
     label(ax, title=title, x="value, in standard deviations of the prior", y="latent and its nats")
     ax.set_yticks(_centres(len(order), pixels.shape[1]), latent_names(order, nats))
@@ -167,7 +167,7 @@ def _draw(pixels: NDArray[Any], columns: int, ax: Axes | None, *, inches: float)
     for index, tile in enumerate(pixels):
         top, left = index // columns * down, index % columns * right
         mosaic[top : top + height, left : left + width] = tile
-    size = max(inches * columns, 2.5)
+    size = max(inches * columns, 2.0)
     ax = axes_of(ax, width=size + 0.9, height=size / columns * rows * height / width + 0.7)
     ax.imshow(mosaic, interpolation="nearest")
     return ax
