@@ -52,7 +52,7 @@ def kl_per_latent(
         ax.set_xticks(places, names)
     else:
         ax.set_xticks(places[active], names[active], rotation=90, fontsize=7)
-    ax.margins(x=0.02, y=0.1)
+    ax.margins(x=0.02, y=0.28)
     legend(ax, loc="upper right")
     return ax
 

@@ -35,7 +35,9 @@ img { display: block; max-width: 100%; height: auto; }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; margin: .8rem 0; font-size: .95rem; }
 th, td { padding: .25rem .9rem .25rem 0; text-align: left; vertical-align: top;
-  border-bottom: 1px solid #e6e9ec; overflow-wrap: break-word; }
+  border-bottom: 1px solid #e6e9ec; }
+td:first-child { white-space: nowrap; }
+td:last-child { overflow-wrap: anywhere; }
 th { font-weight: 600; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
   white-space: nowrap; }

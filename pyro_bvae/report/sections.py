@@ -110,7 +110,8 @@ def pictures(vae: VAE, x: Tensor, measured: Summary, *, seed: int) -> list[str]:
         return (images - low) / (high - low)
 
     outside = (low, high) != (0.0, 1.0)
-    note = f"Pixels range from {low:.3g} (black) to {high:.3g} (white)." if outside else ""
+    ends = words.number(low, ".3g"), words.number(high, ".3g")
+    note = f"Pixels range from {ends[0]} (black) to {ends[1]} (white)." if outside else ""
     devices = [x.device] if x.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)

@@ -57,7 +57,7 @@ def training(history: History) -> list[str]:
     beta = np.unique(history.get("beta", []))
     if len(beta) > 1:
         words.append(
-            f"β moved between {beta[0]:g} and {beta[-1]:g}, so losses of different steps do not "
+            f"β moved between {beta[0]:.3g} and {beta[-1]:.3g}, so losses of different steps do not "
             "compare; reconstruction and KL do."
         )
     elif len(loss) >= 8:
@@ -124,22 +124,26 @@ def caveats(measured: Summary) -> list[str]:
     return words
 
 
-def number(value: float) -> str:
-    """Write a number with two decimals and a true minus sign.
+def number(value: float, form: str = ".2f") -> str:
+    """Write a number, with two decimals unless told otherwise, and a true minus sign.
 
     >>> number(-1.5)
     '−1.50'
     """
-    return f"{value:.2f}".replace("-", "−")
+    return format(value, form).replace("-", "−")
 
 
 def names(latents: Sequence[int]) -> str:
-    """Name latents in a sentence.
+    """Name latents in a sentence, at most ten of them.
 
     >>> names([3, 0, 1])
     'z3, z0 and z1'
+    >>> names(range(40))
+    'z0, z1, z2, z3, z4, z5, z6, z7, z8 and 31 others'
     """
     words = [f"z{latent}" for latent in latents]
+    if len(words) > 10:
+        words = [*words[:9], f"{len(words) - 9} others"]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
