@@ -13,7 +13,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/package
-	$(BIN)/pyro-bvae train --run runs/demo
+	$(BIN)/pyro-bvae train --run runs/demo --overwrite
 
 test: .venv/tools
 	$(BIN)/pytest -n 2
@@ -22,3 +22,9 @@ lint: .venv/tools
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+bench: .venv/tools
+	for script in tests/benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+notebooks: .venv/tools
+	$(BIN)/jupyter execute --inplace notebooks/*.ipynb

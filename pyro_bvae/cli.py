@@ -2,16 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import fields
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 from pyro_bvae import recipe as recipes
 from pyro_bvae.recipe import Recipe
+from pyro_bvae.report import summary, write_report
+from pyro_bvae.training import Run
 
 HELP = {
     "data": f"{', '.join(recipes.DATASETS)}, or a path: dSprites .npz, .npy array, image folder",
-    "size": "pixels across (default: the data's own)",
+    "size": "pixels across (default: the data's own: sprites 32, digits 8, faces 64)",
     "latents": "number of latents",
     "beta": "β, the price of a nat of KL; 1 is the plain VAE",
     "prior_scale": "σ of the prior: a number, learned, or per_latent",
@@ -32,7 +35,11 @@ def _scale(text: str) -> float | str:
         return text
 
 
-TYPES = {"prior_scale": _scale, "likelihood_scale": _scale, "size": int}
+TYPES: dict[str, Callable[[str], Any]] = {
+    "prior_scale": _scale,
+    "likelihood_scale": _scale,
+    "size": int,
+}
 CHOICES = {"net": recipes.NETS, "likelihood": recipes.LIKELIHOODS}
 
 
@@ -48,7 +55,6 @@ def parser() -> argparse.ArgumentParser:
         help="train a β-VAE and write its run directory, with a report",
         description="Train a β-VAE by SVI. Without options it trains on rendered dSprites. Writes "
         "weights, settings, history and report.html into the run directory.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     for field in fields(Recipe):
         train.add_argument(
@@ -57,7 +63,7 @@ def parser() -> argparse.ArgumentParser:
             default=field.default,
             choices=CHOICES.get(field.name),
             metavar=None if field.name in CHOICES else field.name.upper(),
-            help=HELP[field.name],
+            help=HELP[field.name] + ("" if field.default is None else " (default: %(default)s)"),
         )
     train.add_argument("--run", type=Path, required=True, help="directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
@@ -78,3 +84,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"pyro-bvae {given.command}: {error}", file=sys.stderr)
         return 2
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.command == "train":
+        recipe = Recipe(**{field.name: getattr(given, field.name) for field in fields(Recipe)})
+        recipe.train(given.run, overwrite=given.overwrite)
+    recipe, vae, data = recipes.load(given.run)
+    measured = summary(vae, data, seed=recipe.seed)
+    print(measured)
+    if given.command != "evaluate":
+        path = write_report(
+            given.run / "report.html",
+            vae,
+            data,
+            history=Run(given.run).history(),
+            settings=asdict(recipe),
+            measured=measured,
+            seed=recipe.seed,
+        )
+        print(f"report: {path}")
+    return 0

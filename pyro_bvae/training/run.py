@@ -33,8 +33,8 @@ class Run:
         """Make the directory; FileExistsError if it holds a run, unless `overwrite`."""
         if (self.path / SETTINGS).exists() and not overwrite:
             raise FileExistsError(
-                f"run: {self.path} already holds a run; choose another directory, or pass "
-                "overwrite=True to replace it"
+                f"run: {self.path} already holds a run; choose another directory, or "
+                "replace it: overwrite=True, --overwrite on the command line"
             )
         self.path.mkdir(parents=True, exist_ok=True)
         for name in (WEIGHTS, HISTORY, SETTINGS):

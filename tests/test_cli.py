@@ -1,0 +1,147 @@
+"""The command line, end to end on small runs, and what it says of bad input."""
+
+import json
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from pyro_bvae.cli import main
+from pyro_bvae.recipe import Recipe, load
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run on the real digits, a few steps long."""
+    torch.set_default_dtype(torch.float32)
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    options = [
+        "--data",
+        "digits",
+        "--net",
+        "mlp",
+        "--latents",
+        "3",
+        "--beta",
+        "1",
+        "--steps",
+        "60",
+        "--seed",
+        "1",
+    ]
+    assert main(["train", "--run", str(path), *options, "--steps", "60"]) == 0
+    return path
+
+
+@pytest.fixture(autouse=True)
+def float32(float64_seeded_and_clean):
+    """As a user of the command line has it."""
+    torch.set_default_dtype(torch.float32)
+
+
+def test_train_writes_everything(run):
+    written = sorted(path.name for path in run.iterdir())
+    assert written == [
+        "history.json",
+        "recipe.json",
+        "report.html",
+        "settings.json",
+        "weights.safetensors",
+    ]
+    assert json.loads((run / "recipe.json").read_text())["latents"] == 3
+    assert json.loads((run / "history.json").read_text())["step"][-1] == 60
+
+
+def test_the_loaded_run_is_the_trained_model(run):
+    recipe, vae, data = load(run)
+    assert recipe == Recipe(data="digits", net="mlp", latents=3, beta=1.0, steps=60, seed=1)
+    again = recipe.build((1, 8, 8))
+    recipe.train(run.parent / "again", progress=False)
+    again = load(run.parent / "again")[1]
+    for name, value in vae.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+    assert len(data) == 1797
+
+
+def test_evaluate_prints_the_numbers_and_leaves_the_report_alone(run, capsys):
+    before = (run / "report.html").stat().st_mtime_ns
+    assert main(["evaluate", str(run)]) == 0
+    printed = capsys.readouterr().out
+    values = {
+        k: float(v) for k, v in re.findall(r"^(elbo|reconstruction|kl) +(\S+)$", printed, re.M)
+    }
+    assert values["elbo"] == pytest.approx(-values["reconstruction"] - values["kl"], abs=0.02)
+    assert 0 < values["reconstruction"] < 64 * np.log(2)
+    assert (run / "report.html").stat().st_mtime_ns == before
+
+
+def test_report_is_written_again(run, capsys):
+    (run / "report.html").unlink()
+    assert main(["report", str(run)]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert (run / "report.html").read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--data", "no-such-thing"], "data: expected one of wide-sprites"),
+        (["--data", "digits", "--size", "32"], "size: digits has images of size 8"),
+        (["--data", "digits", "--beta", "-1"], "beta"),
+        (["--data", "digits", "--latents", "0"], "latents"),
+        (["--data", "digits", "--prior-scale", "0"], "scale"),
+        (["--data", "digits", "--prior-scale", "wide"], "scale"),
+        (["--data", "digits", "--batch-size", "5000"], "batch_size"),
+        (["--data", "digits", "--steps", "0"], "steps"),
+    ],
+)
+def test_bad_options_are_one_line_and_status_2(options, message, tmp_path, capsys):
+    assert main(["train", "--run", str(tmp_path / "run"), "--net", "mlp", *options]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("pyro-bvae train: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_an_existing_run_is_not_replaced_by_accident(run, capsys):
+    assert main(["train", "--run", str(run), "--data", "digits"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+
+
+def test_a_missing_run_says_where_it_looked(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "recipe.json" in capsys.readouterr().err
+
+
+def test_a_recipe_of_another_version_is_refused(run, tmp_path):
+    (tmp_path / "recipe.json").write_text('{"data": "digits", "colour": "blue"}')
+    with pytest.raises(ValueError, match=r"unknown or missing.*colour"):
+        load(tmp_path)
+
+
+def test_convolutions_on_vectors_are_refused(tmp_path, capsys):
+    np.save(tmp_path / "table.npy", np.zeros((100, 5), dtype=np.float32))
+    options = ["--data", str(tmp_path / "table.npy"), "--run", str(tmp_path / "run")]
+    assert main(["train", *options]) == 2
+    assert "use net 'mlp'" in capsys.readouterr().err
+    assert main(["train", *options, "--net", "mlp", "--likelihood", "normal", "--steps", "3"]) == 0
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["report"]])
+def test_help_says_what_to_type(command, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("usage: pyro-bvae")
+    assert ("--beta" in shown) == (command == ["train"])
+
+
+def test_python_m_is_the_command():
+    command = [sys.executable, "-m", "pyro_bvae", "report", "no-such-run"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("pyro-bvae report: ")

@@ -1,0 +1,40 @@
+"""Every Python block of the README runs, in order, in one namespace; training is cut short."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+import pyro_bvae
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_every_block_runs(monkeypatch: pytest.MonkeyPatch):
+    text = README.read_text(encoding="utf-8")
+    languages = re.findall(r"^```(\w*)\n", text, re.MULTILINE)
+    assert set(languages) <= {"python", ""}, "blocks of other languages would go untested"
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 6
+    steps = []
+
+    def short(*args: object, **kwargs: object) -> object:
+        steps.append(kwargs["steps"])
+        return fit(*args, **kwargs | {"steps": 3, "progress": False})
+
+    fit = pyro_bvae.fit
+    monkeypatch.setattr(pyro_bvae, "fit", short)
+    torch.set_default_dtype(torch.float32)
+    namespace: dict[str, object] = {}
+    for number, block in enumerate(blocks):
+        exec(compile(block, f"README block {number}", "exec"), namespace)
+    assert min(steps) >= 1000, "the README shows real training lengths"
+    assert namespace["loss"] > 0
+    assert namespace["codes"].shape == (64, 10)
+    assert namespace["best"].active == 2
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (README.parent / target).exists(), target
