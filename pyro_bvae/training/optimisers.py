@@ -47,10 +47,17 @@ class TorchOptim(PyroOptim):
         self._waiting: dict[str, Any] | None = None
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
-        """Take a step with the parameters' gradients."""
+        """Take a step with the gradients of these parameters; others stay."""
+        params = list(params)
         self.extend(params)
+        chosen = set(params)
+        others = [(p, p.grad) for p in self.optim_objs if p not in chosen]
+        for p, _ in others:
+            p.grad = None
         if self.optimiser is not None:
             self.optimiser.step(*args, **kwargs)
+        for p, gradient in others:
+            p.grad = gradient
 
     def extend(self, params: Iterable[Tensor]) -> None:
         """Have the optimiser look after these parameters too."""

@@ -55,6 +55,7 @@ class RecordedStep:
         tensors = list(parameters.values())
         self._update: RecordedOptim | None = like._update if like else recordable(optim, tensors)
         self._trained: list[Tensor] = []
+        self._used_before = [p for p in tensors if p.grad is not None]
         self.steps = 0
         leaves = tensors + [p for _, p in modules.parameters().values()]
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
@@ -78,8 +79,10 @@ class RecordedStep:
 
     def is_current(self) -> bool:
         """Whether all that the recording took from elsewhere is still what it was."""
-        return self._surroundings.is_current() and (
-            self._update is None or self._update.is_current()
+        return (
+            self._surroundings.is_current()
+            and all(p.grad is None for p in self._never_used)
+            and (self._update is None or self._update.is_current())
         )
 
     def is_compiled(self) -> bool:
@@ -100,6 +103,9 @@ class RecordedStep:
         parameters, loss, terms = self._evaluate(*args, **kwargs)
         if list(map(id, parameters.values())) != list(map(id, self._parameters.values())):
             raise NotReady("the step has other parameters than the one before")
+        for p in self._used_before:
+            p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+        self._never_used = [p for p in parameters.values() if p.grad is None]
         losses = loss if isinstance(loss, tuple) else (loss,)
         self._several, self._losses, self._names = type(loss), len(losses), list(terms)
         outputs = [torch.as_tensor(x).detach().clone() for x in (*losses, *terms.values())]

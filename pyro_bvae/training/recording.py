@@ -99,7 +99,8 @@ def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> R
 class ItemsAsTensors(TorchFunctionMode):
     """`x.item()` of a floating-point tensor stays a tensor, in double precision as a float is.
 
-    Other reads of a tensor's memory, which no operation would tell of, are refused.
+    Other reads of a tensor's memory, which no operation would tell of, are refused. `one_hot`,
+    which checks its argument's values, is done without the check.
     """
 
     def __torch_function__(
@@ -109,6 +110,8 @@ class ItemsAsTensors(TorchFunctionMode):
         if func is torch.Tensor.item and args[0].is_floating_point():
             value = args[0].detach()
             return value if value.device.type == "mps" else value.to(torch.float64)
+        if func is torch.nn.functional.one_hot and len(args) == 2:
+            return (args[0].unsqueeze(-1) == torch.arange(args[1], device=args[0].device)).long()
         if func in OUTSIDE_READS:
             raise DataDependent(f"Tensor.{func.__name__} reads a tensor's values")
         return func(*args, **(kwargs or {}))
@@ -157,11 +160,12 @@ def reason(error: BaseException) -> str:
     ...     print(reason(error))
     Python reads the value of a tensor (<doctest ...>:2: ...)
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    inner = tuple(str(Path(module.__file__ or "").parent) for module in (torch, pyro))
-    ours = str(Path(__file__).parent)
-    theirs = [f for f in frames if not f.filename.startswith((*inner, ours))]
-    frame = (theirs or frames)[-1]
+    frames = list(traceback.extract_tb(error.__traceback__))
+    library = Path(torch.__file__).parent
+    inner = ("<string>", "<frozen", str(Path(__file__).parent), str(library))
+    for prefixes in ((*inner, str(library.parent)), inner):
+        frames = [f for f in frames if not f.filename.startswith(prefixes)] or frames
+    frame = frames[-1]
     what = str(error) if isinstance(error, DataDependent) else f"{type(error).__name__}: {error}"
     line = f": {frame.line}" if frame.line else ""
     return f"{what} ({frame.filename}:{frame.lineno}{line})"
@@ -169,16 +173,21 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_pyro() -> Iterator[None]:
-    """Switch off Pyro's checks of values, which read them."""
-    saved = {name: getattr(pyro.util, name) for name in ("torch_isnan", "torch_isinf")}
+    """Switch off the checks of values in Pyro and torch, which read them."""
+    patched = [
+        (pyro.util, "torch_isnan", lambda value: False),
+        (pyro.util, "torch_isinf", lambda value: False),
+        (torch.distributions.Distribution, "_validate_sample", lambda self, value: None),
+    ]
+    saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patched]
     try:
-        for name in saved:
-            setattr(pyro.util, name, lambda value: False)
+        for owner, name, function in patched:
+            setattr(owner, name, function)
         with pyro.validation_enabled(False):
             yield
     finally:
-        for name, function in saved.items():
-            setattr(pyro.util, name, function)
+        for owner, name, function in saved:
+            setattr(owner, name, function)
 
 
 def _shape_depends_on_data(func: Any, args: Any) -> bool:

@@ -172,3 +172,17 @@ def undone_on_error(modules: Iterable[nn.Module], parameters: Iterable[Tensor]) 
     finally:
         for p, gradient in gradients:
             p.grad = gradient
+
+
+@contextmanager
+def fresh_gradients() -> Iterator[None]:
+    """Let what happens inside show which of the stored parameters it gives a gradient."""
+    stored = [p for _, p in pyro.get_param_store().named_parameters() if p.grad is not None]
+    before = [p.grad for p in stored]
+    for p in stored:
+        p.grad = None
+    try:
+        yield
+    finally:
+        for p, gradient in zip(stored, before, strict=True):
+            p.grad = gradient if p.grad is None or gradient is None else gradient.add_(p.grad)

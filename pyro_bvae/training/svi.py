@@ -1,8 +1,8 @@
 """Stochastic variational inference as Pyro's `SVI`, with the whole step in one compiled graph."""
 
+import sys
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -16,14 +16,14 @@ from torch import Tensor
 
 from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
 from pyro_bvae.training.parameters import check_parameters, parameters_in
+from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
 from pyro_bvae.training.recorded_optim import NotReady
 from pyro_bvae.training.recorded_step import RecordedStep, Taken
 from pyro_bvae.training.recording import reason
-from pyro_bvae.training.surroundings import Call, Modules
+from pyro_bvae.training.surroundings import Call, Modules, fresh_gradients
 from pyro_bvae.types import PyroFunction
 
 MODES = ("eager", "recorded", "compiled")
-IN_A_ROW = 3
 SHORT_LIVED = 32
 
 
@@ -33,29 +33,6 @@ class FallbackWarning(UserWarning):
 
 class RecompileWarning(UserWarning):
     """A step is compiled once more, for arguments of another kind."""
-
-
-@dataclass
-class Plan:
-    """What is known of steps with arguments of one kind.
-
-    Attributes:
-        first: no earlier arguments had this structure, so its graph is worth a recording at once.
-        parameters: those of the step before, by name; None before the first.
-        modules: those that took part.
-        recorded: the recording, once there is one.
-        confirmed: a second recording was the same.
-        eager: it cannot be recorded.
-        uncompilable: it cannot be compiled.
-    """
-
-    first: bool
-    parameters: Mapping[str, Tensor] | None = None
-    modules: Modules = field(default_factory=Modules)
-    recorded: RecordedStep | None = None
-    confirmed: bool = False
-    eager: bool = False
-    uncompilable: bool = False
 
 
 class CompiledSVI(SVI):
@@ -136,10 +113,8 @@ class CompiledSVI(SVI):
         super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, **kwargs)
         self.mode = mode
         self.fallback: str | None = None
-        self._plans: dict[Any, Plan] = {}
-        self._structures: set[Any] = set()
+        self._plans = Plans()
         self._unplanned = Plan(first=True)
-        self._last: tuple[Any, int] = (None, 0)
         self._strikes = 0
 
     @property
@@ -176,25 +151,16 @@ class CompiledSVI(SVI):
             call = Call.of(args, kwargs)
         except TypeError as error:
             return self._fall_back(self._eager(self._unplanned, args, kwargs), str(error))
-        plan = self._plan(call)
-        if plan.recorded and not plan.recorded.is_current():
+        plan = self._plans.find(call)
+        if plan.is_stale():
             return self._start_over(plan, call, args, kwargs)
-        often = plan.first or self._last[1] >= IN_A_ROW
-        if plan.parameters is None or plan.eager or not (plan.recorded or often):
+        if plan.parameters is None or plan.eager or not (plan.recorded or plan.often):
             return self._eager(plan, args, kwargs)
         if plan.recorded is None or not plan.confirmed:
             return self._record(plan, call, args, kwargs)
-        if self._mode == "compiled" and often:
+        if self._mode == "compiled" and plan.often:
             self._compile(plan.recorded, plan, call)
         return plan.recorded(call.tensors, compiled=self._mode == "compiled")
-
-    def _plan(self, call: Call) -> Plan:
-        """Find or make the plan for arguments like these, and count how often they came."""
-        self._last = (call.key, self._last[1] + 1 if self._last[0] == call.key else 1)
-        if call.key not in self._plans:
-            self._plans[call.key] = Plan(first=call.structure not in self._structures)
-            self._structures.add(call.structure)
-        return self._plans[call.key]
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
         """Add the loss's gradients to the parameters; return these, the loss and its terms."""
@@ -210,9 +176,10 @@ class CompiledSVI(SVI):
         """Take a step as Pyro does; if it is the first, see what it depends on."""
         if plan.parameters is None:
             plan.modules = Modules(self.model, self.guide)
-            with plan.modules.watched():
-                plan.parameters, loss, terms = self._evaluate(*args, **kwargs)
-            check_parameters(plan.parameters, plan.modules)
+            with fresh_gradients(), plan.modules.watched():
+                parameters, loss, terms = self._evaluate(*args, **kwargs)
+                check_parameters(parameters, plan.modules)
+            plan.parameters = parameters
         else:
             plan.parameters, loss, terms = self._evaluate(*args, **kwargs)
         taken = Taken(_detached(loss), {name: _detached(term) for name, term in terms.items()})
@@ -246,26 +213,23 @@ class CompiledSVI(SVI):
         return step.taken if difference is None else self._fall_back(step.taken, difference)
 
     def _compile(self, step: RecordedStep, plan: Plan, call: Call) -> None:
-        if step.is_compiled() or plan.uncompilable:
+        if plan.is_compiled() or plan.uncompilable:
             return
-        if any(p.recorded and p.recorded.is_compiled() for p in self._plans.values()):
-            warnings.warn(f"compiling once more, for {call}", RecompileWarning, stacklevel=5)
+        if self._plans.any_compiled():
+            _warn(f"compiling once more, for {call}", RecompileWarning)
         try:
             step.compile(call.tensors)
         except Exception as error:
             plan.uncompilable = True
-            message = f"the recorded graph runs uncompiled: {type(error).__name__}: {error}"
-            warnings.warn(message, FallbackWarning, stacklevel=5)
+            why = f"{type(error).__name__}: {error}"
+            _warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Forget all recordings, because what they took from elsewhere has been replaced."""
         short_lived = old.recorded is not None and old.recorded.steps < SHORT_LIVED
         self._strikes = self._strikes + 1 if short_lived else 0
-        for parameter in (old.parameters or {}).values():
-            parameter.grad = None
         self._plans.clear()
-        self._structures.clear()
-        plan = self._plan(call)
+        plan = self._plans.find(call)
         taken = self._eager(plan, args, kwargs)
         if self._strikes < IN_A_ROW:
             return taken
@@ -275,9 +239,16 @@ class CompiledSVI(SVI):
     def _fall_back(self, taken: Taken, why: str) -> Taken:
         if self.fallback is None:
             self.fallback = why
-            message = f"steps run as pyro.infer.SVI's, not compiled: {why}"
-            warnings.warn(message, FallbackWarning, stacklevel=5)
+            _warn(f"steps run as pyro.infer.SVI's, not compiled: {why}", FallbackWarning)
         return taken
+
+
+def _warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line that called this module."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_code.co_filename == __file__:
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 def _detached(value: Any) -> Any:

@@ -1,0 +1,75 @@
+"""What is known of steps, for every kind of arguments they came with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from pyro_bvae.training.recorded_step import RecordedStep
+from pyro_bvae.training.surroundings import Call, Modules
+
+IN_A_ROW = 3
+
+
+@dataclass
+class Plan:
+    """What is known of steps with arguments of one kind.
+
+    Attributes:
+        first: no earlier arguments had this structure, so its graph is worth recording at once.
+        often: it is the first, or these arguments came several times in a row.
+        parameters: those of the last step in Python, by name; None before the first.
+        modules: those that took part.
+        recorded: the recording, once there is one.
+        confirmed: a second recording was the same.
+        eager: it cannot be recorded.
+        uncompilable: it cannot be compiled.
+    """
+
+    first: bool
+    often: bool = True
+    parameters: Mapping[str, Tensor] | None = None
+    modules: Modules = field(default_factory=Modules)
+    recorded: RecordedStep | None = None
+    confirmed: bool = False
+    eager: bool = False
+    uncompilable: bool = False
+
+    def is_stale(self) -> bool:
+        """Whether the recording took something from elsewhere that has been replaced since."""
+        return self.recorded is not None and not self.recorded.is_current()
+
+    def is_compiled(self) -> bool:
+        """Whether there is a compiled graph."""
+        return self.recorded is not None and self.recorded.is_compiled()
+
+
+class Plans:
+    """The plan for each kind of arguments, and which kind came last, how many times in a row."""
+
+    def __init__(self) -> None:
+        self._plans: dict[Any, Plan] = {}
+        self._structures: set[Any] = set()
+        self._last: Any = None
+        self._count = 0
+
+    def find(self, call: Call) -> Plan:
+        """Return the plan for arguments like these, made if they are new."""
+        self._count = self._count + 1 if call.key == self._last else 1
+        self._last = call.key
+        plan = self._plans.get(call.key)
+        if plan is None:
+            plan = self._plans[call.key] = Plan(first=call.structure not in self._structures)
+            self._structures.add(call.structure)
+        plan.often = plan.first or self._count >= IN_A_ROW
+        return plan
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._plans.clear()
+        self._structures.clear()
+
+    def any_compiled(self) -> bool:
+        """Whether any kind of arguments has a compiled graph."""
+        return any(plan.is_compiled() for plan in self._plans.values())

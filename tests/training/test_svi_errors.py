@@ -1,0 +1,141 @@
+"""What `CompiledSVI` refuses, what goes wrong inside it, and what it leaves behind."""
+
+import warnings
+from typing import Any
+
+import pyro
+import pytest
+import torch
+from pyro import distributions as dist
+from pyro import poutine
+from pyro.infer import SVI, Trace_ELBO
+from pyro.nn import PyroModule
+from torch import Tensor, nn
+
+from pyro_bvae.training.recording import Recording
+from pyro_bvae.training.svi import CompiledSVI, FallbackWarning
+from tests.training import small_examples
+from tests.training.small_examples import regression
+from tests.training.test_svi import ADAM, Recorded, assert_equal, run
+
+
+def test_a_pair_that_shows_no_parameters_is_an_error() -> None:
+    class Vae(PyroModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(2, 1)
+
+        def model(self, x: Tensor) -> None:
+            pyro.sample("x", dist.Normal(self.net(x), 1.0).to_event(2), obs=x[:, :1])
+
+        def guide(self, x: Tensor) -> None:
+            pass
+
+    vae = Vae()
+    svi = CompiledSVI(vae.model, vae.guide, ADAM(), Trace_ELBO())
+    with pytest.raises(ValueError, match="expected parameters that Pyro can see, got none"):
+        svi.step(torch.randn(4, 2))
+
+
+@pytest.mark.parametrize("mode", ["eager", "compiled"])
+def test_parameters_that_are_not_those_in_use_are_an_error(mode: str) -> None:
+    x = torch.randn(4, 2)
+    CompiledSVI(*regression(), ADAM(), Trace_ELBO(), mode=mode).step(x)
+    second = CompiledSVI(*regression(), ADAM(), Trace_ELBO(), mode=mode)
+    with pytest.raises(ValueError, match=r"'net\$\$\$weight' \[1, 2\] is another tensor"):
+        second.step(x)
+
+
+def test_a_replaced_parameter_that_pyro_does_not_know_is_an_error() -> None:
+    model, guide = regression()
+    svi = Recorded(model, guide, ADAM(), Trace_ELBO())
+    for _ in range(4):
+        svi.step(torch.randn(4, 2))
+    model.net.weight = nn.Parameter(torch.zeros(1, 2))  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="is another tensor"):
+        svi.step(torch.randn(4, 2))
+
+
+def test_a_loss_without_the_parameters_is_an_error() -> None:
+    def model(x: Tensor) -> None:
+        pyro.param("unused", torch.tensor(0.0))
+        pyro.sample("x", dist.Normal(0.0, 1.0).expand([4]).to_event(1), obs=x)
+
+    svi = CompiledSVI(model, lambda x: None, ADAM(), Trace_ELBO())
+    with pytest.raises(ValueError, match=r"none of \['unused'\] has a gradient"):
+        svi.step(torch.randn(4))
+
+
+@pytest.mark.parametrize("optim", [torch.optim.Adam([torch.ones(1)]), "adam"])
+def test_what_is_no_optimiser_is_an_error(optim: Any) -> None:
+    with pytest.raises(TypeError, match=r"optim: expected .* optimiser or a callable"):
+        CompiledSVI(*regression(), optim, Trace_ELBO())
+
+
+def test_an_unknown_mode_is_an_error() -> None:
+    with pytest.raises(ValueError, match="mode: expected one of"):
+        CompiledSVI(*regression(), ADAM(), Trace_ELBO(), mode="fast")
+
+
+def global_state() -> tuple[Any, ...]:
+    distribution = torch.distributions.Distribution
+    return (
+        pyro.util.torch_isnan,
+        pyro.util.torch_isinf,
+        distribution._validate_sample,
+        distribution._Distribution__validate_args
+        if hasattr(distribution, "_Distribution__validate_args")
+        else distribution._validate_args,
+        pyro.infer.util.is_validation_enabled(),
+        poutine.util.is_validation_enabled(),
+        len(poutine.runtime._PYRO_STACK),
+        torch.is_grad_enabled(),
+        torch.overrides._get_current_function_mode_stack(),
+        torch.utils._python_dispatch._get_current_dispatch_mode_stack(),
+        len(nn.modules.module._global_forward_pre_hooks),
+        torch._inductor.config.get_config_copy(),
+        warnings.filters[:],
+    )
+
+
+def test_an_exception_of_the_model_comes_through_and_leaves_nothing_changed() -> None:
+    model, guide = regression()
+    fail = False
+
+    def failing(x: Tensor) -> None:
+        model(x)
+        if fail:
+            raise KeyError("mine")
+
+    svi = CompiledSVI(failing, guide, ADAM(), Trace_ELBO(), mode="recorded")
+    before = global_state()
+    svi.step(torch.randn(4, 2))
+    fail = True
+    weights = {name: p.clone() for name, p in pyro.get_param_store().items()}
+    with pytest.raises(KeyError, match="mine"):
+        svi.step(torch.randn(4, 2))
+    assert global_state() == before
+    assert all(torch.equal(p, weights[name]) for name, p in pyro.get_param_store().items())
+    fail = False
+    for _ in range(4):
+        svi.step(torch.randn(4, 2))
+    assert global_state() == before
+    assert svi.fallback is None
+
+
+def test_a_loss_that_is_not_a_number_warns_as_pyro_does() -> None:
+    svi = Recorded(*regression(), ADAM(), Trace_ELBO())
+    for _ in range(4):
+        svi.step(torch.randn(4, 2))
+    with pytest.warns(UserWarning, match="Encountered NaN: loss"):
+        svi.step(torch.full((4, 2), torch.nan))
+
+
+def test_a_graph_that_does_not_compile_runs_as_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(recording: Recording, inputs: list[Tensor]) -> Recording:
+        raise RuntimeError("no C++ compiler")
+
+    monkeypatch.setattr(Recording, "compiled", fail)
+    pyros = run(small_examples.mean_and_scale, SVI)
+    with pytest.warns(FallbackWarning, match="uncompiled: RuntimeError: no C"):
+        assert_equal(run(small_examples.mean_and_scale, CompiledSVI), pyros)
