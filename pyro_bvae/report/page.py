@@ -47,7 +47,8 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums;
 @media (max-width: 40rem) { table { font-size: .85rem; } th, td { padding-right: .6rem; } }
 @media print {
   body { max-width: none; padding: 0; font-size: 10pt; }
-  img { max-height: 10cm; width: auto; }
+  img { max-height: 10cm; max-width: 100%; width: auto; }
+  section > figure { max-width: 13cm; }
   .side figure { flex-basis: 5cm; }
   figure, tr, li { break-inside: avoid; }
   h2 { break-after: avoid; }

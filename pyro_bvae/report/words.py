@@ -57,8 +57,8 @@ def training(history: History) -> list[str]:
     beta = np.unique(history.get("beta", []))
     if len(beta) > 1:
         words.append(
-            f"β moved between {beta[0]:.3g} and {beta[-1]:.3g}, so losses of different steps do not "
-            "compare; reconstruction and KL do."
+            f"β moved between {beta[0]:.3g} and {beta[-1]:.3g}, so losses of different steps do "
+            "not compare; reconstruction and KL do."
         )
     elif len(loss) >= 8:
         words.append(_trend(loss))

@@ -51,6 +51,8 @@ def test_prior_without_a_formula_gives_quantiles_of_its_draws_and_keeps_the_rand
     state = torch.get_rng_state()
     values = prior_values(vae, values=3, reach=1.0)
     assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(1)
+    assert torch.equal(prior_values(vae, values=3, reach=1.0), values)
     # Gamma(1, rate) has quantiles -ln(1 - p)/rate; at p = Φ(1) five standard errors of 20,000
     # draws are 5 sqrt(p (1 - p) / 20000) / (rate (1 - p)) = 0.082 / rate.
     p = torch.special.ndtr(torch.tensor([-1.0, 0.0, 1.0]))
