@@ -198,6 +198,15 @@ def test_one_leaves_the_other_alone():
     assert all(p.grad is None for p in b.parameters())
 
 
+def test_the_model_of_one_and_the_guide_of_another():
+    """In one trace the two do not meet under one name: both train."""
+    a, b = build(), build()
+    before = weights(a.likelihood), weights(b.posterior)
+    train(svi_of(a, pair=(a.model, b.guide)))
+    assert not any(map(torch.equal, weights(a.likelihood), before[0]))
+    assert not any(map(torch.equal, weights(b.posterior), before[1]))
+
+
 def test_clearing_the_store_changes_nothing():
     a = build()
     b = copy.deepcopy(a)
