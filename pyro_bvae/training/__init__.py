@@ -6,9 +6,11 @@ from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.fit import Fit, fit
 from pyro_bvae.training.history import NonFiniteLossError
 from pyro_bvae.training.run import Run
+from pyro_bvae.training.svi import CompiledSVI
 
 __all__ = [
     "Callback",
+    "CompiledSVI",
     "EarlyStopping",
     "Fit",
     "NonFiniteLossError",

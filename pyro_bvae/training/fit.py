@@ -1,7 +1,7 @@
 """Train a pair by SVI, in one call."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from pyro_bvae.beta import Beta, SiteBetas, tempered
@@ -19,9 +20,11 @@ from pyro_bvae.training.batches import Batches
 from pyro_bvae.training.callbacks import Callback
 from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop, own_randomness
+from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.run import HISTORY, SETTINGS, Run
 from pyro_bvae.training.source import split
-from pyro_bvae.training.step import OptimiserFactory, Step
+from pyro_bvae.training.step import PerDatum
+from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule
 
 adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3)
@@ -54,7 +57,7 @@ def fit(
     steps: int,
     beta: Beta | SiteBetas | Schedule = 1.0,
     objective: Objective | None = None,
-    optim: OptimiserFactory = adam,
+    optim: PyroOptim | OptimiserFactory = adam,
     batch_size: int = 64,
     seed: int = 0,
     validation: Any = None,
@@ -62,6 +65,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     run: str | Path | None = None,
     overwrite: bool = False,
+    compile: str = "eager",
     progress: bool = True,
 ) -> Fit:
     """Train a pair by stochastic variational inference: minimise the objective, per datum.
@@ -79,7 +83,8 @@ def fit(
         beta: β as `tempered` takes it, or a schedule of the step, such as
             `schedules.linear(0.0, 4.0, steps=1000)`.
         objective: what to minimise; `ELBO()` by default.
-        optim: from parameters to a torch optimiser; Adam with learning rate 1e-3 by default.
+        optim: a `pyro.optim` optimiser, or a callable from parameters to a torch one; torch's
+            Adam with learning rate 1e-3 by default.
         batch_size: data per step.
         seed: of the order of the data, the draws of the guide and the validation split.
         validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
@@ -88,6 +93,8 @@ def fit(
         callbacks: called with every `Record`; one that returns True ends the training.
         run: a directory for weights, settings and history, written at every record.
         overwrite: replace the run that is in that directory.
+        compile: how the steps are taken, as `CompiledSVI` explains: "eager" as Pyro takes them,
+            "recorded" or "compiled" for a pair of static structure.
         progress: show a progress bar.
 
     Raises:
@@ -123,10 +130,10 @@ def fit(
         )
     source, held_out = split(as_source(data), validation, seed=seed)
     current = BetaNow(beta)
-    step = Step(tempered(pair, current.value), objective, optim)
+    svi = CompiledSVI(*tempered(pair, current.value), optim, PerDatum(objective), mode=compile)
     order = torch.Generator().manual_seed(seed)
     batches = Batches(len(source), batch_size=batch_size, generator=order)
-    loop = Loop(pair, source, held_out, step=step, beta=current, batches=batches, seed=seed)
+    loop = Loop(pair, source, held_out, svi=svi, beta=current, batches=batches, seed=seed)
     files = None
     if run is not None:
         files = Run(run)
@@ -151,7 +158,7 @@ def fit(
         for record in records:
             rows.append(record.values)
             if files:
-                files.write_weights(_weights(pair, step))
+                files.write_weights(_weights(pair, svi))
                 files.write_json(HISTORY, as_arrays(rows))
             with own_randomness(loop.device):
                 stops = [callback(record) for callback in callbacks]
@@ -160,6 +167,6 @@ def fit(
     return Fit(pair, as_arrays(rows), record.step, time.perf_counter() - start)
 
 
-def _weights(pair: PairLike, step: Step) -> dict[str, Tensor]:
+def _weights(pair: PairLike, svi: CompiledSVI) -> Mapping[str, Tensor]:
     """Return the module's state, or the parameters that the pair showed to Pyro."""
-    return dict(pair.state_dict()) if isinstance(pair, nn.Module) else step.parameters
+    return pair.state_dict() if isinstance(pair, nn.Module) else svi.parameters

@@ -15,7 +15,7 @@ from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import Values, Window
 from pyro_bvae.training.source import checked, device_of, read, takes_size
-from pyro_bvae.training.step import Step
+from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule
 
 
@@ -53,13 +53,13 @@ class Loop:
         source: Any,
         held_out: Any,
         *,
-        step: Step,
+        svi: CompiledSVI,
         beta: BetaNow,
         batches: Batches,
         seed: int,
     ) -> None:
         self.pair, self.source, self.held_out = pair, source, held_out
-        self.step, self.beta, self.batches, self.seed = step, beta, batches, seed
+        self.svi, self.beta, self.batches, self.seed = svi, beta, batches, seed
         self.device = device_of(pair)
         self.keywords = {"size": len(source)} if takes_size(pair) else {}
         self.check: Callable[[Tensor], object] = checked(pair, source)
@@ -84,7 +84,7 @@ class Loop:
         batch = read(self.source, indices, self.device)
         self.check(batch[0])
         with pyro.validation_enabled(validate):
-            return self.step(*batch, **self.keywords)
+            return self.svi.step_terms(*batch, **self.keywords)[1]
 
     def _row(self, number: int, window: Window) -> Values:
         row: Values = {"step": number, **self.beta.read(), **window.read(step=number)}

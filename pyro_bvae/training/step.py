@@ -1,60 +1,39 @@
-"""One step of SVI, as plain Pyro and torch take it."""
+"""An objective as `fit` minimises it: per datum, with everything it measured beside it."""
 
-from collections.abc import Callable, Iterable
 from typing import Any
 
-from pyro import poutine
+from pyro.infer import ELBO as PyroELBO
 from torch import Tensor
-from torch.optim import Optimizer
 
 from pyro_bvae.objectives import Objective
 from pyro_bvae.training.evaluate import per_datum
-from pyro_bvae.types import Pair
-
-OptimiserFactory = Callable[[Iterable[Tensor]], Optimizer]
+from pyro_bvae.types import PyroFunction
 
 
-class Step:
-    """Minimise an objective per datum, by one step of one optimiser over all parameters.
+class PerDatum(PyroELBO):
+    """An objective divided by the number of data its plates stand for, for `CompiledSVI`.
 
-    The parameters are what the pair shows to Pyro while it runs; new ones may appear later.
-
-    Raises (when called): ValueError if the pair shows none.
+    >>> from pyro_bvae.objectives import ELBO
+    >>> PerDatum(ELBO()).objective.num_particles
+    1
     """
 
-    def __init__(self, pair: Pair, objective: Objective, optim: OptimiserFactory) -> None:
-        self.pair = pair
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
         self.objective = objective
-        self.optim = optim
-        self.parameters: dict[str, Tensor] = {}
-        self._optimiser: Optimizer | None = None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Take a step; return what the objective measured, per datum, the loss first."""
-        with poutine.trace(param_only=True) as captured:
-            estimate = self.objective.estimate(*self.pair, *args, **kwargs)
-        optimiser = self._optimiser_of(captured.trace)
-        values = per_datum(estimate)
-        optimiser.zero_grad()
-        values["loss"].backward()
-        optimiser.step()
-        return values
+    def differentiable_terms(
+        self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss, and what `per_datum` makes of the objective's estimate."""
+        values = per_datum(self.objective.estimate(model, guide, *args, **kwargs))
+        return values["loss"], values
 
-    def _optimiser_of(self, trace: Any) -> Optimizer:
-        found = {name: site["value"].unconstrained() for name, site in trace.nodes.items()}
-        new = {
-            name: parameter
-            for name, parameter in found.items()
-            if self.parameters.get(name) is not parameter
-        }
-        self.parameters |= new
-        if not self.parameters:
-            raise ValueError(
-                "pair: expected model or guide to show parameters to Pyro, got none; register "
-                "networks with pyro.module and parameters with pyro.param, or build a VAE"
-            )
-        if self._optimiser is None:
-            self._optimiser = self.optim(list(self.parameters.values()))
-        elif new:
-            self._optimiser.add_param_group({"params": list(new.values())})
-        return self._optimiser
+    def differentiable_loss(
+        self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
+    ) -> Tensor:
+        """Return the loss alone."""
+        return self.differentiable_terms(model, guide, *args, **kwargs)[0]
+
+    def _get_trace(self, *args: Any) -> Any:
+        return self.objective._get_trace(*args)

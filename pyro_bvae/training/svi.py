@@ -70,6 +70,7 @@ class CompiledSVI(SVI):
 
     Attributes:
         fallback: why steps run as Pyro's, None if they need not.
+        parameters: what model and guide showed to Pyro when they last ran, by name, unconstrained.
 
     Raises:
         TypeError: optim is neither of the two.
@@ -113,6 +114,7 @@ class CompiledSVI(SVI):
         super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, **kwargs)
         self.mode = mode
         self.fallback: str | None = None
+        self.parameters: Mapping[str, Tensor] = {}
         self._plans = Plans()
         self._unplanned = Plan(first=True)
         self._strikes = 0
@@ -169,8 +171,10 @@ class CompiledSVI(SVI):
                 loss, terms = self.loss_and_grads(self.model, self.guide, *args, **kwargs), {}
             else:
                 loss, terms = self._differentiable_terms(self.model, self.guide, *args, **kwargs)
-                loss.backward()
-        return parameters_in(captured.trace), loss, terms
+                if loss.requires_grad:
+                    loss.backward()
+        self.parameters = parameters_in(captured.trace)
+        return self.parameters, loss, terms
 
     def _eager(self, plan: Plan, args: Any, kwargs: Any) -> Taken:
         """Take a step as Pyro does; if it is the first, see what it depends on."""

@@ -79,6 +79,17 @@ def test_a_step_is_pyros_step_on_the_loss_per_datum():
         assert torch.allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+def test_recorded_steps_give_the_same_run_bit_for_bit():
+    eager, recorded = small_vae(), small_vae()
+    schedule = schedules.linear(0.0, 4.0, steps=10)
+    arguments = {"beta": schedule, "steps": 20, "every": 4, "batch_size": 50}
+    first = quiet(eager, X, **arguments)
+    second = quiet(recorded, X, **arguments, compile="recorded")
+    assert same(weights(eager), weights(recorded))
+    for name, values in first.history.items():
+        assert np.array_equal(values, second.history[name]), name
+
+
 def test_history_is_per_datum_and_adds_up():
     history = quiet(small_vae(), X, beta=4.0, steps=10, every=5, batch_size=50).history
     assert history["step"].tolist() == [5, 10]
@@ -268,6 +279,7 @@ def guide_of_z(x: Tensor) -> None:
         ({"validation": 1.5}, ValueError, "validation"),
         ({"objective": pyro.infer.Trace_ELBO()}, TypeError, "objective"),
         ({"pair": 3}, TypeError, "pair"),
+        ({"compile": "fast"}, ValueError, "mode"),
         ({"pair": (no_parameters, guide_of_z), "data": torch.ones(200)}, ValueError, "parameters"),
         ({"pair": (no_parameters, guide_without_z), "data": torch.ones(200)}, ValueError, "'z'"),
     ],
