@@ -1,7 +1,6 @@
 """Latent traversals: what the decoder draws while one latent moves and the others stay."""
 
 import torch
-from pyro import poutine
 from torch import Tensor
 from torch.distributions import Independent
 
@@ -87,8 +86,7 @@ def prior_values(vae: VAE, *, values: int = 9, reach: float = 3.0) -> Tensor:
     device = next(vae.parameters()).device
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        with poutine.replay(trace=poutine.trace(vae.prior.guide).get_trace()):
-            prior = vae.prior()
+        prior = vae.trained_prior()
         u = torch.linspace(-reach, reach, values, dtype=torch.float64)
         return _quantiles(prior, torch.special.ndtr(u)).T
 

@@ -11,6 +11,7 @@ from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
 from pyro_bvae.posteriors import Posterior
 from pyro_bvae.priors import Prior
+from pyro_bvae.types import Distribution
 
 
 class VAE(nn.Module):
@@ -106,9 +107,12 @@ class VAE(nn.Module):
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
         """Decode `n` draws of z from the prior, with σ from its posterior if it has one."""
+        return self.decode(self.trained_prior().sample((n,)))
+
+    def trained_prior(self) -> Distribution:
+        """Return p(z), with σ drawn from its posterior if it has one."""
         with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
-            prior = self.prior()
-        return self.decode(prior.sample((n,)))
+            return self.prior()
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError if x holds values that the likelihood cannot draw."""

@@ -10,8 +10,8 @@ from pyro_bvae.plots import are_images
 from pyro_bvae.plots.history import History
 from pyro_bvae.report import sections
 from pyro_bvae.report.page import page
-from pyro_bvae.report.summary import Summary, evaluating, some, summary
-from pyro_bvae.training.source import device_of, read
+from pyro_bvae.report.summary import Summary, some, summary
+from pyro_bvae.training.source import device_of, evaluating, read
 
 __all__ = ["Summary", "render", "summary", "write_report"]
 

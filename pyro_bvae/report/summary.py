@@ -1,7 +1,5 @@
 """The numbers a report is about, measured once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +14,7 @@ from pyro_bvae.metrics.information import entropy, mutual_information_matrix, r2
 from pyro_bvae.models import VAE
 from pyro_bvae.plots.latents import ACTIVE_ABOVE, decreasing
 from pyro_bvae.training.evaluate import evaluate
-from pyro_bvae.training.source import Rows, device_of, read
+from pyro_bvae.training.source import Rows, device_of, evaluating, read
 
 _BATCH = 256
 
@@ -159,18 +157,6 @@ def check_one_tensor(source: Source) -> None:
             "data: expected batches of one tensor, which a VAE takes, got tuples; pass the part "
             "the VAE was trained on, such as data.images"
         )
-
-
-@contextmanager
-def evaluating(vae: VAE) -> Iterator[None]:
-    """Put the modules into evaluation mode, and each back into its own afterwards."""
-    modes = [(module, module.training) for module in vae.modules()]
-    vae.eval()
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
 
 
 def _encode(vae: VAE, source: Source, indices: Tensor) -> NDArray[Any]:

@@ -9,7 +9,13 @@ from torch import Tensor
 
 from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Estimate
-from pyro_bvae.training.source import device_of, read, takes_size
+from pyro_bvae.training.source import (
+    device_of,
+    evaluating,
+    own_randomness,
+    read,
+    takes_size,
+)
 from pyro_bvae.types import PairLike, as_pair
 
 
@@ -63,8 +69,7 @@ def evaluate(
     total: dict[str, Tensor] = {}
     keywords = {"size": len(source)} if takes_size(pair) else {}
     device = device_of(pair)
-    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
-        torch.manual_seed(seed)
+    with evaluating(pair), own_randomness(device, seed):
         for indices in torch.arange(len(source)).split(batch_size):
             batch = read(source, indices, device)
             values = per_datum(ELBO().estimate(model, guide, *batch, **keywords))

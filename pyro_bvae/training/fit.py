@@ -19,10 +19,10 @@ from pyro_bvae.objectives import ELBO, Objective
 from pyro_bvae.training.batches import Batches
 from pyro_bvae.training.callbacks import Callback
 from pyro_bvae.training.history import Values, as_arrays
-from pyro_bvae.training.loop import BetaNow, Loop, own_randomness
+from pyro_bvae.training.loop import BetaNow, Loop
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.run import HISTORY, SETTINGS, Run
-from pyro_bvae.training.source import split
+from pyro_bvae.training.source import own_randomness, split
 from pyro_bvae.training.step import PerDatum
 from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule

@@ -1,7 +1,6 @@
 """The loop: batches in, steps taken, a record every so many of them."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
 from typing import Any
 
 import pyro
@@ -14,7 +13,7 @@ from pyro_bvae.training.batches import Batches
 from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import Values, Window
-from pyro_bvae.training.source import checked, device_of, read, takes_size
+from pyro_bvae.training.source import checked, device_of, own_randomness, read, takes_size
 from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule
 
@@ -93,12 +92,3 @@ class Loop:
                 evaluate(self.pair, self.held_out, seed=self.seed)["elbo"]
             )
         return row
-
-
-@contextmanager
-def own_randomness(device: torch.device | None, seed: int | None = None) -> Iterator[None]:
-    """Draw from torch's generators, seeded if asked, and put them back as they were afterwards."""
-    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
-        if seed is not None:
-            torch.manual_seed(seed)
-        yield

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 WEIGHTS, SETTINGS, HISTORY = "weights.safetensors", "settings.json", "history.json"
@@ -59,7 +59,7 @@ class Run:
             name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
             for name, tensor in weights.items()
         }
-        self._replace(WEIGHTS, lambda path: save_file(tensors, path))
+        self._replace(WEIGHTS, lambda path: path.write_bytes(save(tensors)))
 
     def read_weights(self) -> dict[str, Tensor]:
         """Read named tensors."""

@@ -1,7 +1,8 @@
 """What the training loop needs to know of a pair and its data."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -55,6 +56,29 @@ def device_of(pair: PairLike) -> torch.device | None:
         return None
     first = next(pair.parameters(), None)
     return None if first is None else first.device
+
+
+@contextmanager
+def evaluating(pair: PairLike) -> Iterator[None]:
+    """Put a pair that is a module into evaluation mode, and all of it back afterwards."""
+    modules = pair.modules() if isinstance(pair, nn.Module) else ()
+    modes = {module: module.training for module in modules}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+@contextmanager
+def own_randomness(device: torch.device | None, seed: int | None = None) -> Iterator[None]:
+    """Draw from torch's generators, seeded if asked, and put them back as they were afterwards."""
+    with torch.random.fork_rng([device] if device is not None and device.type == "cuda" else []):
+        if seed is not None:
+            torch.manual_seed(seed)
+        yield
 
 
 def read(source: Any, indices: Tensor, device: torch.device | None) -> tuple[Tensor, ...]:

@@ -206,6 +206,19 @@ def test_evaluate_is_the_average_over_all_data_whatever_the_batches():
     assert evaluate(tempered(vae, 8.0), X)["elbo"] == pytest.approx(evaluate(vae, X)["elbo"])
 
 
+def test_evaluation_is_without_dropout_and_training_goes_on_with_it():
+    encoder = nn.Sequential(nn.Flatten(), nn.Dropout(0.9), nn.Linear(64, 8))
+    vae = VAE(
+        prior=NormalPrior(2),
+        likelihood=BernoulliLikelihood(mlp_decoder(2, (1, 8, 8))),
+        posterior=MeanFieldPosterior(encoder, latents=2, features=8),
+    )
+    kls = [evaluate(vae, X, seed=seed)["kl"] for seed in (0, 1)]
+    assert kls[0] == kls[1], "the KL is in closed form, so only dropout could make it differ"
+    assert vae.training
+    assert encoder[1].training
+
+
 def test_run_directory_holds_weights_settings_and_history(tmp_path):
     vae = small_vae()
     result = quiet(vae, X, beta=2.0, steps=10, run=tmp_path / "run")
