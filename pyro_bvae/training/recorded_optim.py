@@ -32,15 +32,15 @@ class RecordedOptim:
         self.optim = optim
         self.updates = updates
         self.clips = [(p, optim.grad_clip[p]) for p in parameters if optim.grad_clip[p] is not None]
-        self._owners = [(p, torch_optimiser(optim, p)) for p in parameters]
-        self._states = [owner.state for _, owner in self._owners if owner is not None]
+        owners = [(p, optim.optim_objs.get(p), torch_optimiser(optim, p)) for p in parameters]
+        self._owners = [(p, holder, o, o.state) for p, holder, o in owners if o is not None]
 
     def is_current(self) -> bool:
         """Whether optimisers, their state and their hyper-parameters are those recorded."""
+        holder_of = self.optim.optim_objs.get
         return all(
-            torch_optimiser(self.optim, parameter) is owner and owner.state is state
-            for (parameter, owner), state in zip(self._owners, self._states, strict=True)
-            if owner is not None
+            holder_of(parameter) is holder and optimiser.state is state
+            for parameter, holder, optimiser, state in self._owners
         ) and all(update.is_current() for update in self.updates)
 
     def advance(self) -> None:
@@ -57,7 +57,7 @@ class RecordedOptim:
     def record(self) -> None:
         """Clip the gradients and update the parameters, by tensor operations alone."""
         ready = {id(p) for update in self.updates for p in update.parameters}
-        if any(p.grad is not None and id(p) not in ready for p, _ in self._owners):
+        if any(p.grad is not None and id(p) not in ready for p, *_ in self._owners):
             raise NotReady("a parameter has a gradient, but no optimiser state yet")
         for parameter, clip in self.clips:
             if parameter.grad is not None:
@@ -89,6 +89,9 @@ def recordable(optim: PyroOptim, parameters: Sequence[Tensor]) -> RecordedOptim 
                 (parameter, optimiser, group)
             )
     updates = [key[0](members) for key, members in cells.items()]
+    decaying = [id(g) for u in updates if isinstance(u, ClippedAdamUpdate) for g in u.groups_once]
+    if len(decaying) != len(set(decaying)):
+        return None
     return RecordedOptim(optim, parameters, updates)
 
 

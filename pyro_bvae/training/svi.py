@@ -1,7 +1,5 @@
 """Stochastic variational inference as Pyro's `SVI`, with the whole step in one compiled graph."""
 
-import sys
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +12,7 @@ from pyro.poutine.runtime import am_i_wrapped
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
 from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
 from pyro_bvae.training.parameters import check_parameters, parameters_in
 from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
@@ -27,14 +26,6 @@ MODES = ("eager", "recorded", "compiled")
 SHORT_LIVED = 32
 
 
-class FallbackWarning(UserWarning):
-    """Steps are taken as Pyro takes them, because they cannot be recorded or compiled."""
-
-
-class RecompileWarning(UserWarning):
-    """A step is compiled once more, for arguments of another kind."""
-
-
 class CompiledSVI(SVI):
     """`pyro.infer.SVI` that records its step once and compiles it.
 
@@ -45,8 +36,8 @@ class CompiledSVI(SVI):
     setting compiled steps draw other random numbers of the same distribution.
 
     The structure of model and guide must be static: which sites there are, and their shapes. The
-    first step runs as Pyro's, the next two are recorded, and compared; then the graph is compiled.
-    Where recording fails, one `FallbackWarning` says why, and steps run as Pyro's.
+    first step runs as Pyro's, the next two are recorded and compared; then the graph is compiled.
+    Where that fails, one `FallbackWarning` says why, and steps run as Pyro's.
 
     A graph belongs to the kinds of its tensor arguments (shape, dtype) and the values of all
     others. Arguments of another kind than the first, such as an epoch's last, smaller batch, run
@@ -220,13 +211,13 @@ class CompiledSVI(SVI):
         if plan.is_compiled() or plan.uncompilable:
             return
         if self._plans.any_compiled():
-            _warn(f"compiling once more, for {call}", RecompileWarning)
+            warn(f"compiling once more, for {call}", RecompileWarning)
         try:
             step.compile(call.tensors)
         except Exception as error:
             plan.uncompilable = True
             why = f"{type(error).__name__}: {error}"
-            _warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
+            warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Forget all recordings, because what they took from elsewhere has been replaced."""
@@ -243,16 +234,8 @@ class CompiledSVI(SVI):
     def _fall_back(self, taken: Taken, why: str) -> Taken:
         if self.fallback is None:
             self.fallback = why
-            _warn(f"steps run as pyro.infer.SVI's, not compiled: {why}", FallbackWarning)
+            warn(f"steps run as pyro.infer.SVI's, not compiled: {why}", FallbackWarning)
         return taken
-
-
-def _warn(message: str, category: type[Warning]) -> None:
-    """Warn at the line that called this module."""
-    frame, level = sys._getframe(), 1
-    while frame.f_back is not None and frame.f_code.co_filename == __file__:
-        frame, level = frame.f_back, level + 1
-    warnings.warn(message, category, stacklevel=level)
 
 
 def _detached(value: Any) -> Any:

@@ -14,6 +14,7 @@ References:
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -38,6 +39,9 @@ class Update(ABC):
         self.groups = [group for _, _, group in members]
         self.states = [optimiser.state[parameter] for parameter, optimiser, _ in members]
         self.hyper = {name: self.groups[0][name] for name in self.fixed}
+        self._read = itemgetter(*self.fixed)
+        self._expected = self._read(self.groups[0])
+        self.groups_once = list({id(group): group for group in self.groups}.values())
         device, lr = self.parameters[0].device, self.groups[0]["lr"]
         self._shares_rate = isinstance(lr, Tensor) and lr.device == device
         self._last: float | Tensor | None = None
@@ -64,11 +68,13 @@ class Update(ABC):
 
     def is_current(self) -> bool:
         """Whether the optimiser still has the hyper-parameters that were recorded."""
-        lr = self.rate if self._shares_rate else self.groups[0]["lr"]
+        lr, shared = self.groups[0]["lr"], self._shares_rate
+        if shared and lr is not self.rate:
+            return False
         return all(
-            (group["lr"] is lr or (not self._shares_rate and group["lr"] == lr))
-            and all(group[name] == value for name, value in self.hyper.items())
-            for group in self.groups
+            (group["lr"] is lr or (not shared and group["lr"] == lr))
+            and self._read(group) == self._expected
+            for group in self.groups_once
         )
 
     @abstractmethod
@@ -152,8 +158,8 @@ class ClippedAdamUpdate(Update):
 
     def advance(self) -> None:
         """Count the step and decay the learning rate as ClippedAdam does, and set its step size."""
-        self._before = [group["lr"] for group in self.groups]
-        for group in self.groups:
+        self._before = [group["lr"] for group in self.groups_once]
+        for group in self.groups_once:
             group["lr"] *= group["lrd"]
         for state in self.states:
             state["step"] += 1
@@ -164,7 +170,7 @@ class ClippedAdamUpdate(Update):
 
     def rewind(self) -> None:
         """Take the count and the decay back."""
-        for group, lr in zip(self.groups, self._before, strict=True):
+        for group, lr in zip(self.groups_once, self._before, strict=True):
             group["lr"] = lr
         for state in self.states:
             state["step"] -= 1

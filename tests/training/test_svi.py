@@ -8,9 +8,11 @@ import pyro
 import pytest
 import torch
 from pyro.infer import SVI, Trace_ELBO
+from pyro.optim.clipped_adam import ClippedAdam
 from torch import Tensor, nn
 
-from pyro_bvae.training.svi import CompiledSVI, FallbackWarning
+from pyro_bvae.training.notices import FallbackWarning
+from pyro_bvae.training.svi import CompiledSVI
 from tests.training import dynamic_examples, examples, small_examples
 from tests.training.examples import Example
 
@@ -99,10 +101,17 @@ def test_every_optimiser_gives_the_same_parameters(optim: Callable[[], Any]) -> 
 
 
 @pytest.mark.parametrize("mode", ["eager", "recorded"])
-def test_one_torch_optimiser_over_all_parameters_equals_pyros_one_for_each(mode: str) -> None:
-    svi = partial(CompiledSVI, mode=mode)
-    mine = run(examples.vae, svi, lambda: partial(torch.optim.Adam, lr=0.01))
-    assert_equal(mine, run(examples.vae, SVI))
+@pytest.mark.parametrize("name", ["Adam", "ClippedAdam"])
+def test_one_torch_optimiser_over_all_parameters_equals_pyros_one_for_each(
+    name: str, mode: str
+) -> None:
+    torchs = {
+        "Adam": partial(torch.optim.Adam, lr=0.01),
+        "ClippedAdam": partial(ClippedAdam, lr=0.01, lrd=0.9, clip_norm=0.3),
+    }
+    pyros = {"Adam": ADAM, "ClippedAdam": OPTIMISERS["ClippedAdam"]}
+    mine = run(examples.vae, partial(CompiledSVI, mode=mode), lambda: torchs[name])
+    assert_equal(mine, run(examples.vae, SVI, pyros[name]))
 
 
 def test_a_scheduler_changes_the_learning_rate_in_place() -> None:

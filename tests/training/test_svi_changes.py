@@ -13,8 +13,9 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
+from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.recording import Recording
-from pyro_bvae.training.svi import CompiledSVI, FallbackWarning, RecompileWarning
+from pyro_bvae.training.svi import CompiledSVI
 from tests.training import examples, small_examples
 from tests.training.small_examples import regression
 from tests.training.test_svi import ADAM, Recorded, assert_equal, run

@@ -12,8 +12,9 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_bvae.training.notices import FallbackWarning
 from pyro_bvae.training.recording import Recording
-from pyro_bvae.training.svi import CompiledSVI, FallbackWarning
+from pyro_bvae.training.svi import CompiledSVI
 from tests.training import small_examples
 from tests.training.small_examples import regression
 from tests.training.test_svi import ADAM, Recorded, assert_equal, run
