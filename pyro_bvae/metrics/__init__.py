@@ -1,12 +1,12 @@
 """Disentanglement metrics: arrays of codes and factors in, numbers out."""
 
 from pyro_bvae.metrics.beta_vae import BetaVAEScore, beta_vae_score
-from pyro_bvae.metrics.dci import DCIScore, dci, dci_forest, disentanglement
+from pyro_bvae.metrics.dci import DCIScore, dci, dci_forest, dci_histogram, disentanglement
 from pyro_bvae.metrics.explicitness import ExplicitnessScore, explicitness
 from pyro_bvae.metrics.factor_vae import FactorVAEScore, factor_vae_score
 from pyro_bvae.metrics.information import entropy, mutual_information_matrix, r2_matrix
 from pyro_bvae.metrics.irs import IRSScore, irs
-from pyro_bvae.metrics.mig import MIGScore, mig
+from pyro_bvae.metrics.mig import MIGScore, mig, mig_knn
 from pyro_bvae.metrics.modularity import ModularityScore, modularity
 from pyro_bvae.metrics.sap import SAPScore, sap
 from pyro_bvae.metrics.score import Score
@@ -34,12 +34,14 @@ __all__ = [
     "beta_vae_score",
     "dci",
     "dci_forest",
+    "dci_histogram",
     "disentanglement",
     "entropy",
     "explicitness",
     "factor_vae_score",
     "irs",
     "mig",
+    "mig_knn",
     "modularity",
     "mutual_information_matrix",
     "pairwise_information_score",

@@ -6,7 +6,8 @@ order handed down the tree, where scikit-learn sorts at every node of every tree
 importance and the predictions need is kept.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from scipy.special import expit, softmax
 
 from pyro_bvae.metrics.inputs import Array
 
-_STAGES, _LEARNING_RATE, _DEPTH = 100, 0.1, 3
+_STAGES, _LEARNING_RATE, DEPTH = 100, 0.1, 3
 _SAME_VALUE = 1e-7
 
 
@@ -44,8 +45,17 @@ class Leaf(NamedTuple):
     test_points: Array
 
 
-class TreeGrower:
-    """Grows regression trees on one set of features, and adds up what their splits gain.
+class Grower(Protocol):
+    """Grows regression trees on one set of features, and adds up what their splits gain."""
+
+    importance: Array
+
+    def grow(self, residual: Array) -> list[Leaf]:
+        """The leaves of a tree fitted to `residual` `[n]` by least squares."""
+
+
+class SortedGrower:
+    """Grows exact trees: every value of a feature may part the points.
 
     Args:
         points: `[n, features]`, read as float32.
@@ -63,7 +73,7 @@ class TreeGrower:
 
     def grow(self, residual: Array) -> list[Leaf]:
         """The leaves of a tree fitted to `residual` `[n]` by least squares."""
-        return self._grow(residual, self.order, np.arange(self.test_values.shape[1]), _DEPTH)
+        return self._grow(residual, self.order, np.arange(self.test_values.shape[1]), DEPTH)
 
     def _grow(self, residual: Array, order: Array, tested: Array, depth: int) -> list[Leaf]:
         split = self._best_split(residual, order) if depth else None
@@ -119,8 +129,17 @@ class TreeGrower:
         return self.values[each, order[each, last + 1]] - low <= _SAME_VALUE
 
 
-def boost(points: Array, classes: Array, test_points: Array, *, seed: int) -> Fitted:
+def boost(
+    points: Array,
+    classes: Array,
+    test_points: Array,
+    *,
+    seed: int,
+    growing: Callable[..., Grower] = SortedGrower,
+) -> Fitted:
     """Boost trees on `classes` `[n]` of `points` `[n, features]`; predict both sets of points.
+
+    `growing(points, test_points, seed=...)` grows the trees.
 
     References:
         Friedman (2001), Greedy Function Approximation: A Gradient Boosting Machine.
@@ -133,7 +152,7 @@ def boost(points: Array, classes: Array, test_points: Array, *, seed: int) -> Fi
     names, labels = np.unique(classes, return_inverse=True)
     columns = np.arange(len(names)) if len(names) > 2 else np.array([1])
     target = np.asfortranarray(labels[:, None] == columns, dtype=np.float64)
-    grower = TreeGrower(points, test_points, seed=seed)
+    grower = growing(points, test_points, seed=seed)
     prior = _prior(target)
     raw = np.asfortranarray(np.repeat(prior, len(points), axis=0))
     test_raw = np.asfortranarray(np.repeat(prior, len(test_points), axis=0))

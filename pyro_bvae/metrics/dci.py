@@ -2,14 +2,19 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from joblib import Parallel, cpu_count, delayed
 from sklearn.ensemble import RandomForestClassifier
 
 from pyro_bvae.metrics.boosting import Fitted, boost
+from pyro_bvae.metrics.histograms import HistogramGrower
 from pyro_bvae.metrics.information import count_entropy
 from pyro_bvae.metrics.inputs import Array, ArrayLike, as_matrix, training_and_test
 from pyro_bvae.metrics.score import Interval, Score, bootstrap_interval, check_seed
+
+_WORTH_PROCESSES = 300_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +58,8 @@ def dci(
     Invariant to permuting, shifting, scaling and flipping latents, but for the seed's choice
     between equally good splits (a few thousandths), and as long as float32 and 1e-7 tell their
     values apart. No interval for D and C: they come from the fit, and refitting to every resample
-    would cost a hundred times the metric.
+    would cost a hundred times the metric. Large samples are fitted by a process for each core, one
+    factor at a time, with the same result.
 
     Args:
         codes: `[n, latents]`, at least 2 latents, usually posterior means of 10,000 points.
@@ -103,6 +109,30 @@ def dci_forest(
     return _dci(codes, factors, test_codes, test_factors, fit=_forest, seed=seed)
 
 
+def dci_histogram(
+    codes: ArrayLike,
+    factors: ArrayLike,
+    test_codes: ArrayLike,
+    test_factors: ArrayLike,
+    *,
+    seed: int = 0,
+) -> DCIScore:
+    """`dci` with each latent cut into 128 quantile bins: faster, and nearly the same.
+
+    Equal to `dci` where no latent has more than 128 values. Arguments, result and errors as `dci`.
+
+    References:
+        Ke et al. (2017), LightGBM: A Highly Efficient Gradient Boosting Decision Tree.
+
+    >>> factors = np.random.default_rng(0).integers(0, 3, size=(300, 2))
+    >>> result = dci_histogram(factors[:200], factors[:200], factors[200:], factors[200:])
+    >>> round(result.score, 6), round(result.completeness, 6), result.informativeness
+    (1.0, 1.0, 1.0)
+    """
+    fit = partial(boost, growing=HistogramGrower)
+    return _dci(codes, factors, test_codes, test_factors, fit=fit, seed=seed)
+
+
 def disentanglement(importance: ArrayLike) -> float:
     """Σ_i ρ_i (1 − H(row i)) of an importance matrix `[latents, factors]`, 0 if it is all 0.
 
@@ -135,7 +165,7 @@ def _dci(
     if y.shape[1] < 2:
         raise ValueError("factors: expected at least 2 factors to compare, got 1")
     check_seed(seed)
-    fits = [fit(x, classes, test_x, seed=seed) for classes in y.T]
+    fits = _fit_each(partial(fit, x, test_points=test_x, seed=seed), y)
     importance = np.stack([f.importance for f in fits], axis=1)
     hits = np.stack([f.test_predicted for f in fits], axis=1) == test_y
     train_hits = np.stack([f.predicted for f in fits], axis=1) == y
@@ -159,10 +189,21 @@ def _dci(
     )
 
 
+def _fit_each(fit: Callable[..., Fitted], factors: Array) -> list[Fitted]:
+    """Fit each factor, that of most classes first, in processes where the work is worth them."""
+    classes = np.array([len(np.unique(column)) for column in factors.T])
+    order = np.argsort(-classes, kind="stable")
+    worth = len(factors) * int(classes.sum()) >= _WORTH_PROCESSES
+    fits = Parallel(n_jobs=min(cpu_count(), len(order)) if worth else 1, max_nbytes=None)(
+        delayed(fit)(classes=factors[:, j]) for j in order
+    )
+    return [fits[place] for place in np.argsort(order)]
+
+
 def _row_disentanglements(importance: Array) -> Array:
     return 1.0 - count_entropy(importance + 1e-11) / np.log(importance.shape[1])
 
 
-def _forest(points: Array, classes: Array, test_points: Array, *, seed: int) -> Fitted:
+def _forest(points: Array, classes: Array, *, test_points: Array, seed: int) -> Fitted:
     model = RandomForestClassifier(n_estimators=100, random_state=seed).fit(points, classes)
     return Fitted(model.feature_importances_, model.predict(points), model.predict(test_points))

@@ -8,17 +8,19 @@ import pytest
 from pyro_bvae.metrics import (
     dci,
     dci_forest,
+    dci_histogram,
     explicitness,
     irs,
     mig,
+    mig_knn,
     modularity,
     pairwise_information_score,
     sap,
     total_correlation_score,
 )
 
-ONE_SAMPLE = [mig, modularity, irs]
-TWO_SAMPLES = [dci, dci_forest, explicitness, sap]
+ONE_SAMPLE = [mig, mig_knn, modularity, irs]
+TWO_SAMPLES = [dci, dci_forest, dci_histogram, explicitness, sap]
 NO_FACTORS = [total_correlation_score, pairwise_information_score]
 
 
@@ -54,7 +56,7 @@ def flipped(codes):
 
 KEPT = [
     (metric, change)
-    for metric in [mig, modularity, dci, explicitness, *NO_FACTORS]
+    for metric in [mig, mig_knn, modularity, dci, dci_histogram, explicitness, *NO_FACTORS]
     for change in [permuted, shifted, scaled, flipped]
 ] + [(irs, permuted), (irs, shifted), (irs, flipped), (sap, permuted), (sap, flipped)]
 
@@ -62,7 +64,8 @@ KEPT = [
 @pytest.mark.parametrize(("metric", "change"), KEPT)
 def test_score_is_invariant(metric, change, mixed):
     # Solvers stop elsewhere (explicitness, SAP); late splits tie, and the seed decides (DCI).
-    tolerance = {"explicitness": 2e-3, "sap": 1e-2, "dci": 1e-2}.get(metric.__name__, 1e-9)
+    tolerance = {"explicitness": 2e-3, "sap": 1e-2, "dci": 1e-2}
+    tolerance = tolerance.get(metric.__name__.removesuffix("_histogram"), 1e-9)
     before, after = evaluate_once(metric, mixed), evaluate(metric, mixed, change)
     assert after.score == pytest.approx(before.score, abs=tolerance)
 
@@ -106,13 +109,13 @@ def test_samples_that_do_not_belong_together_are_refused(metric, mixed):
         metric(x, y, test_x * np.nan, test_y)
 
 
-@pytest.mark.parametrize("metric", [mig, pairwise_information_score])
+@pytest.mark.parametrize("metric", [mig, mig_knn, pairwise_information_score])
 def test_one_latent_is_refused_where_two_are_compared(metric, mixed):
     with pytest.raises(ValueError, match="at least 2 latents"):
         metric(*(mixed.codes[:, :1], mixed.factors)[: 1 if metric in NO_FACTORS else 2])
 
 
-@pytest.mark.parametrize("metric", [modularity, dci])
+@pytest.mark.parametrize("metric", [modularity, dci, dci_histogram])
 def test_one_factor_is_refused_where_two_are_compared(metric, mixed):
     arguments = (mixed.codes, mixed.factors[:, :1], mixed.test_codes, mixed.test_factors[:, :1])
     with pytest.raises(ValueError, match="at least 2 factors"):

@@ -1,10 +1,13 @@
 """DCI: importance matrices known by hand, and trees held to scikit-learn's."""
 
+from importlib import import_module
+
 import numpy as np
 import pytest
 from sklearn.ensemble import GradientBoostingClassifier
 
-from pyro_bvae.metrics import boosting, dci, disentanglement
+from pyro_bvae.metrics import boosting, dci, dci_histogram, disentanglement
+from pyro_bvae.metrics.histograms import HistogramGrower
 
 
 def test_disentanglement_and_completeness_of_known_matrices():
@@ -95,3 +98,40 @@ def test_noise_informs_of_nothing():
     assert result.informativeness == pytest.approx(0.25, abs=0.056)
     low, high = result.informativeness_interval
     assert low < result.informativeness < high
+
+
+def test_histograms_grow_the_same_trees_where_no_bin_holds_two_values(monkeypatch):
+    # Five stages: later ones single out points that several features single out equally well.
+    monkeypatch.setattr(boosting, "_STAGES", 5)
+    rng = np.random.default_rng(3)
+    points, test_points = rng.integers(100, size=(2000, 4)), rng.integers(100, size=(500, 4))
+    signal = points[:, 0] + 0.01 * points[:, 1] ** 2 + 20 * rng.normal(size=2000)
+    labels = np.digitize(signal, [30, 80, 120])
+    exact = boosting.boost(points, labels, test_points, seed=0)
+    fast = boosting.boost(points, labels, test_points, seed=0, growing=HistogramGrower)
+    np.testing.assert_allclose(fast.importance, exact.importance, atol=1e-9)
+    np.testing.assert_array_equal(fast.predicted, exact.predicted)
+    # A test value between two of a node's own may go to another side, were it not among them.
+    assert (fast.test_predicted == exact.test_predicted).mean() > 0.98
+
+
+def test_histograms_of_continuous_codes_give_nearly_the_same_dci():
+    # 128 bins move a threshold by less than 1/128 of the points, and a shared tie with it.
+    rng = np.random.default_rng(0)
+    y, test_y = sample(1500), sample(500, 1)
+    mixing = rng.normal(size=(2, 4))
+    codes, test_codes = (f @ mixing + rng.normal(size=(len(f), 4)) for f in (y, test_y))
+    exact, fast = (f(codes, y, test_codes, test_y) for f in (dci, dci_histogram))
+    np.testing.assert_allclose(fast.importance, exact.importance, atol=0.03)
+    assert fast.score == pytest.approx(exact.score, abs=0.02)
+    assert fast.informativeness == pytest.approx(exact.informativeness, abs=0.03)
+
+
+def test_processes_change_nothing(mixed, monkeypatch):
+    alone = dci_histogram(mixed.codes, mixed.factors, mixed.test_codes, mixed.test_factors)
+    module = import_module("pyro_bvae.metrics.dci")
+    monkeypatch.setattr(module, "_WORTH_PROCESSES", 0)
+    monkeypatch.setattr(module, "cpu_count", lambda: 2)
+    shared = dci_histogram(mixed.codes, mixed.factors, mixed.test_codes, mixed.test_factors)
+    np.testing.assert_array_equal(shared.importance, alone.importance)
+    assert shared.informativeness == alone.informativeness
