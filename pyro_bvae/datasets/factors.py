@@ -1,8 +1,7 @@
-"""Images on a grid of factors: one image for every combination, the last factor varying fastest."""
+"""Images with known factors: sizes, names, indices, draws with factors held, interventions."""
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -10,6 +9,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+
+from pyro_bvae.datasets.checks import (
+    check_description,
+    check_rows,
+    checked_indices,
+    distinct_classes,
+    fixed_classes,
+)
+from pyro_bvae.datasets.combinations import Combinations, Grid, Rows, renumbered
 
 
 class FactorSample(NamedTuple):
@@ -20,10 +28,12 @@ class FactorSample(NamedTuple):
 
 
 class FactorDataset(Dataset[Tensor], ABC):
-    r"""Abstract: images that are a function of discrete factors, on their whole grid.
+    r"""Abstract: images of which the class of every discrete factor is known.
 
-    Image `i` has the class indices $f_1 … f_F$ with
-    $i = \sum_k f_k \prod_{l>k} \text{size}_l$. A concrete data set gives :meth:`images`.
+    A concrete data set gives :meth:`images`. Unless `combinations` says otherwise there is one
+    image for every combination, and image `i` has the class indices $f_1 … f_F$ with
+    $i = \sum_k f_k \prod_{l>k} \text{size}_l$. Where combinations are missing, or there more than
+    once, draws are uniform over the images there are, and interventions give only what exists.
     Every place that takes a factor takes its name or its position.
 
     Args:
@@ -32,9 +42,10 @@ class FactorDataset(Dataset[Tensor], ABC):
         shape: of one image, such as `(1, 64, 64)`.
         factor_values: the real value of each class, one sequence per factor; the class
             indices themselves unless given.
+        combinations: which classes the images have; the whole :class:`Grid` unless given.
 
     Raises:
-        ValueError: names, sizes and values that do not belong together.
+        ValueError: names, sizes, values and combinations that do not belong together.
     """
 
     def __init__(
@@ -44,6 +55,7 @@ class FactorDataset(Dataset[Tensor], ABC):
         shape: Sequence[int],
         *,
         factor_values: Sequence[Sequence[float] | Tensor] | None = None,
+        combinations: Combinations | None = None,
     ) -> None:
         self.factor_names = tuple(factor_names)
         self.factor_sizes = tuple(int(size) for size in factor_sizes)
@@ -52,16 +64,11 @@ class FactorDataset(Dataset[Tensor], ABC):
         self.factor_values = tuple(
             torch.as_tensor(v, dtype=torch.get_default_dtype()) for v in values
         )
-        named = len(set(self.factor_names)) == len(self.factor_names) == len(self.factor_sizes) > 0
-        if not named or min(self.factor_sizes) < 1:
+        check_description(self.factor_names, self.factor_sizes, self.factor_values)
+        self.combinations = Grid(self.factor_sizes) if combinations is None else combinations
+        if self.combinations.sizes != self.factor_sizes:
             raise ValueError(
-                f"factor_names and factor_sizes: expected one distinct name and one size >= 1 per "
-                f"factor, got {self.factor_names} and {self.factor_sizes}."
-            )
-        if tuple(len(v) for v in self.factor_values) != self.factor_sizes:
-            raise ValueError(
-                f"factor_values: expected lengths {self.factor_sizes}, "
-                f"got {tuple(len(v) for v in self.factor_values)}."
+                f"combinations: expected sizes {self.factor_sizes}, got {self.combinations.sizes}."
             )
 
     @abstractmethod
@@ -69,7 +76,7 @@ class FactorDataset(Dataset[Tensor], ABC):
         """The images `[n, *shape]` at `indices` `[n]`, floats in [0, 1] of the default dtype."""
 
     def __len__(self) -> int:
-        return math.prod(self.factor_sizes)
+        return len(self.combinations)
 
     def __getitem__(self, index: int | Tensor) -> Tensor:
         """One image `[*shape]` for a number, a batch `[n, *shape]` for a 1-d index tensor."""
@@ -82,29 +89,25 @@ class FactorDataset(Dataset[Tensor], ABC):
 
     def factors(self, indices: Tensor) -> Tensor:
         """The class indices `[n, factors]` of the images at `indices` `[n]`."""
-        rest = self._checked(indices)
-        columns = []
-        for size in reversed(self.factor_sizes):
-            columns.append(rest % size)
-            rest = rest // size
-        return torch.stack(columns[::-1], dim=1)
+        return self.combinations.factors(self._checked(indices))
 
     def index(self, factors: Tensor) -> Tensor:
-        """The indices `[n]` of class indices `[n, factors]`: the inverse of :meth:`factors`."""
+        """The indices `[n]` of class indices `[n, factors]`: the inverse of :meth:`factors`.
+
+        Of several images with the same classes, the first.
+
+        Raises:
+            ValueError: rows of another kind, classes out of range, a row that no image has.
+        """
         rows = torch.as_tensor(factors)
-        if rows.is_floating_point() or rows.dim() != 2 or rows.shape[1] != len(self.factor_sizes):
+        check_rows(rows, self.factor_sizes, self.factor_names)
+        found = self.combinations.find(rows)
+        if bool((found < 0).any()):
             raise ValueError(
-                f"factors: expected integers [n, {len(self.factor_sizes)}], one column each for "
-                f"{self.factor_names}, got {rows.dtype} {list(rows.shape)}."
+                f"factors: expected classes of {self.factor_names} that an image has, got "
+                f"{rows[found < 0][0].tolist()}, which is missing."
             )
-        sizes = torch.tensor(self.factor_sizes)
-        if bool(((rows < 0) | (rows >= sizes)).any()):
-            raise ValueError(
-                f"factors: expected classes of {self.factor_names} from 0 to below "
-                f"{self.factor_sizes}, got {rows.amin(0).tolist()} to {rows.amax(0).tolist()}."
-            )
-        strides = [math.prod(self.factor_sizes[k + 1 :]) for k in range(len(sizes))]
-        return (rows.long() * torch.tensor(strides)).sum(1)
+        return found
 
     def position(self, factor: str | int) -> int:
         """The position of a factor given by name or position."""
@@ -117,6 +120,27 @@ class FactorDataset(Dataset[Tensor], ABC):
             f"{len(self.factor_names)}, got {factor!r}."
         )
 
+    def sample_indices(
+        self,
+        n: int,
+        *,
+        generator: torch.Generator,
+        fixing: Mapping[str | int, int | Tensor] | None = None,
+    ) -> Tensor:
+        """Draw the indices `[n]` of images, uniform and independent.
+
+        `fixing` holds factors at a class, or at one class per row (a tensor `[n]`); the draw is
+        then uniform over the images that have it.
+
+        Raises:
+            ValueError: a class out of range, or one that no image has.
+        """
+        fixed = {}
+        for factor, value in (fixing or {}).items():
+            at = self.position(factor)
+            fixed[at] = fixed_classes(self.factor_names[at], value, self.factor_sizes[at], n)
+        return self.combinations.draw(n, generator=generator, fixing=fixed)
+
     def sample_factors(
         self,
         n: int,
@@ -124,27 +148,12 @@ class FactorDataset(Dataset[Tensor], ABC):
         generator: torch.Generator,
         fixing: Mapping[str | int, int | Tensor] | None = None,
     ) -> Tensor:
-        """Draw `n` rows of class indices `[n, factors]`, uniform and independent.
-
-        `fixing` holds factors at a class, or at one class per row (a tensor `[n]`).
-        """
-        columns = [torch.randint(size, (n,), generator=generator) for size in self.factor_sizes]
-        for factor, value in (fixing or {}).items():
-            at = self.position(factor)
-            classes = torch.as_tensor(value)
-            inside = (classes >= 0) & (classes < self.factor_sizes[at])
-            if classes.is_floating_point() or classes.shape not in ((), (n,)) or not inside.all():
-                raise ValueError(
-                    f"value of factor {self.factor_names[at]!r}: expected an integer below "
-                    f"{self.factor_sizes[at]}, or {n} of them, got {value}."
-                )
-            columns[at] = classes.long().expand(n)
-        return torch.stack(columns, dim=1)
+        """Draw the class indices `[n, factors]` of images, as :meth:`sample_indices` does."""
+        return self.factors(self.sample_indices(n, generator=generator, fixing=fixing))
 
     def sample(self, n: int, *, generator: torch.Generator) -> FactorSample:
         """Draw `n` images uniformly, with their factors."""
-        rows = self.sample_factors(n, generator=generator)
-        return FactorSample(rows, self.images(self.index(rows)))
+        return self._at(self.sample_indices(n, generator=generator))
 
     def sample_fixing(
         self,
@@ -156,54 +165,59 @@ class FactorDataset(Dataset[Tensor], ABC):
     ) -> FactorSample:
         """Draw `n` images that share one factor's class and vary freely in the others.
 
-        The shared class is `value`, or drawn uniformly.
+        The shared class is `value`, or drawn uniformly from those that an image has.
         """
-        at = self.position(factor)
         if value is None:
-            value = int(torch.randint(self.factor_sizes[at], (), generator=generator))
-        rows = self.sample_factors(n, generator=generator, fixing={at: value})
-        return FactorSample(rows, self.images(self.index(rows)))
+            classes = self.combinations.classes(self.position(factor))
+            value = int(classes[torch.randint(len(classes), (), generator=generator)])
+        return self._at(self.sample_indices(n, generator=generator, fixing={factor: value}))
 
-    def intervene(self, start: int | Tensor, factor: str | int) -> Tensor:
-        """The images `[size, *shape]` for every class of one factor, the others held.
+    def intervention(self, start: int | Tensor, factor: str | int) -> Tensor:
+        """The indices of the images for every class of one factor, ascending, the others held.
 
-        `start` is the index of an image or its row of class indices `[factors]`.
+        `start` is the index of an image or its row of class indices `[factors]`. Classes that no
+        such image has are left out; :meth:`factors` says which are there.
+
+        Raises:
+            ValueError: a row of which no image exists with any class of the factor.
         """
         row = torch.as_tensor(start)
-        rows = self.factors(row[None]) if row.dim() == 0 else row[None]
+        held = self.factors(row[None])[0] if row.dim() == 0 else row
         at = self.position(factor)
-        rows = rows.repeat(self.factor_sizes[at], 1)
+        rows = held.repeat(self.factor_sizes[at], 1)
         rows[:, at] = torch.arange(self.factor_sizes[at])
-        return self.images(self.index(rows))
+        check_rows(rows, self.factor_sizes, self.factor_names)
+        found = self.combinations.find(rows)
+        if row.dim() == 0:
+            found[held[at]] = row
+        if not bool((found >= 0).any()):
+            raise ValueError(f"start: no image has {held.tolist()} with any class of {factor!r}.")
+        return found[found >= 0]
+
+    def intervene(self, start: int | Tensor, factor: str | int) -> Tensor:
+        """The images `[classes, *shape]` at :meth:`intervention`'s indices."""
+        return self.images(self.intervention(start, factor))
 
     def subset(self, **classes: Sequence[int] | Tensor) -> FactorSubset:
-        """The sub-grid that keeps the given classes of the named factors, in the order given.
+        """The images with the given classes of the named factors, which are numbered as given.
 
         A factor left with one class stays a factor, of size 1.
+
+        Raises:
+            ValueError: classes that are repeated or out of range, or that no image has together.
         """
         return FactorSubset(self, classes)
 
+    def _at(self, indices: Tensor) -> FactorSample:
+        return FactorSample(self.factors(indices), self.images(indices))
+
     def _checked(self, indices: Tensor) -> Tensor:
         """`indices` as a LongTensor on the CPU, or a complaint."""
-        found = torch.as_tensor(indices)
-        integer = not (found.is_floating_point() or found.dtype == torch.bool)
-        if found.dim() != 1 or not (integer or found.numel() == 0):
-            raise ValueError(
-                f"indices: expected a 1-d tensor of integers, got {found.dtype} "
-                f"{list(found.shape)}."
-            )
-        found = found.to("cpu", torch.long)
-        if found.numel():
-            low, high = (int(end) for end in found.aminmax())
-            if low < 0 or high >= len(self):
-                raise IndexError(
-                    f"indices: expected numbers from 0 to {len(self) - 1}, got {low} to {high}."
-                )
-        return found
+        return checked_indices(indices, len(self))
 
 
 class FactorSubset(FactorDataset):
-    """A sub-grid of a :class:`FactorDataset`; made by its `subset`."""
+    """Some classes of every factor of a :class:`FactorDataset`; made by its `subset`."""
 
     def __init__(
         self, parent: FactorDataset, classes: Mapping[str, Sequence[int] | Tensor]
@@ -211,38 +225,29 @@ class FactorSubset(FactorDataset):
         kept = [torch.arange(size) for size in parent.factor_sizes]
         for name, wanted in classes.items():
             at = parent.position(name)
-            kept[at] = _distinct_classes(name, wanted, parent.factor_sizes[at])
+            kept[at] = distinct_classes(name, wanted, parent.factor_sizes[at])
+        self.parent, self.kept = parent, tuple(kept)
+        self._chosen = parent.combinations.within(kept)
+        combinations: Combinations = Grid([len(k) for k in kept])
+        if self._chosen is not None:
+            rows = renumbered(parent.factors(self._chosen), kept)
+            combinations = Rows(rows, combinations.sizes)
         super().__init__(
             parent.factor_names,
-            [len(k) for k in kept],
+            combinations.sizes,
             parent.shape,
             factor_values=[v[k] for v, k in zip(parent.factor_values, kept, strict=True)],
+            combinations=combinations,
         )
-        self.parent = parent
-        self.kept = tuple(kept)
 
     def images(self, indices: Tensor) -> Tensor:
-        """The images `[n, *shape]` at `indices` `[n]` of the sub-grid."""
+        """The images `[n, *shape]` at `indices` `[n]` of the subset."""
         return self.parent.images(self.parent_indices(indices))
 
     def parent_indices(self, indices: Tensor) -> Tensor:
         """Where the images at `indices` `[n]` lie in the parent."""
+        if self._chosen is not None:
+            return self._chosen[self._checked(indices)]
         columns = self.factors(indices).unbind(1)
         rows = [kept[column] for kept, column in zip(self.kept, columns, strict=True)]
         return self.parent.index(torch.stack(rows, dim=1))
-
-
-def _distinct_classes(name: str, wanted: Sequence[int] | Tensor, size: int) -> Tensor:
-    classes = torch.as_tensor(wanted)
-    good = classes.dim() == 1 and len(classes) > 0 and not classes.is_floating_point()
-    if (
-        not good
-        or classes.min() < 0
-        or classes.max() >= size
-        or len(classes.unique()) < len(classes)
-    ):
-        raise ValueError(
-            f"{name}: expected a list of distinct classes from 0 to {size - 1}, "
-            f"such as [0], got {wanted}."
-        )
-    return classes.long()
