@@ -2,6 +2,7 @@
 
 from pyro_bvae.datasets.arrays import Batch, Source, as_source
 from pyro_bvae.datasets.combinations import Combinations, Grid, Rows
+from pyro_bvae.datasets.correlated import Correlated
 from pyro_bvae.datasets.digits import digits
 from pyro_bvae.datasets.factors import FactorDataset, FactorSample, FactorSubset
 from pyro_bvae.datasets.files import DSpritesFile
@@ -9,11 +10,14 @@ from pyro_bvae.datasets.images import ImageFiles, image_folder
 from pyro_bvae.datasets.labelled import LabelledImages
 from pyro_bvae.datasets.sprites import Sprites
 from pyro_bvae.datasets.table import FactorTable
+from pyro_bvae.datasets.variants import Coloured, Noisy
 from pyro_bvae.datasets.vision import celeba, fashion_mnist, mnist
 
 __all__ = [
     "Batch",
+    "Coloured",
     "Combinations",
+    "Correlated",
     "DSpritesFile",
     "FactorDataset",
     "FactorSample",
@@ -22,6 +26,7 @@ __all__ = [
     "Grid",
     "ImageFiles",
     "LabelledImages",
+    "Noisy",
     "Rows",
     "Source",
     "Sprites",

@@ -156,12 +156,7 @@ class FactorDataset(Dataset[Tensor], ABC):
         return self._at(self.sample_indices(n, generator=generator))
 
     def sample_fixing(
-        self,
-        factor: str | int,
-        n: int,
-        *,
-        generator: torch.Generator,
-        value: int | None = None,
+        self, factor: str | int, n: int, *, generator: torch.Generator, value: int | None = None
     ) -> FactorSample:
         """Draw `n` images that share one factor's class and vary freely in the others.
 
