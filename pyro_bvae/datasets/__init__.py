@@ -8,6 +8,7 @@ from pyro_bvae.datasets.factors import FactorDataset, FactorSample, FactorSubset
 from pyro_bvae.datasets.files import DSpritesFile
 from pyro_bvae.datasets.images import ImageFiles, image_folder
 from pyro_bvae.datasets.labelled import LabelledImages
+from pyro_bvae.datasets.mpi3d import MPI3DFile
 from pyro_bvae.datasets.sprites import Sprites
 from pyro_bvae.datasets.table import FactorTable
 from pyro_bvae.datasets.variants import Coloured, Noisy
@@ -26,6 +27,7 @@ __all__ = [
     "Grid",
     "ImageFiles",
     "LabelledImages",
+    "MPI3DFile",
     "Noisy",
     "Rows",
     "Source",

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import tokenize
 import zipfile
-import zlib
 from pathlib import Path
-from typing import IO
 
 import numpy as np
 import torch
@@ -16,13 +13,10 @@ from torch import Tensor
 
 from pyro_bvae.datasets.bits import packed, unpacked
 from pyro_bvae.datasets.factors import FactorDataset
+from pyro_bvae.datasets.npz import DAMAGE, array_header, member_of
 from pyro_bvae.datasets.sprites import NAMES
 
 _CHUNK = 4096
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError),
-    *(SyntaxError, tokenize.TokenError),  # NumPy reads a header as Python source
-)
 _ARRAYS = {
     "imgs": ("uint8", 3),
     "latents_classes": ("int64", 2),
@@ -60,7 +54,7 @@ class DSpritesFile(FactorDataset):
                 self._bits, shape = _bits(archive)
             sizes = _grid_sizes(classes, len(self._bits))
             tables = _tables(classes, values, sizes)
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"{path}: damaged file, fetch it again ({error}).") from error
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -71,14 +65,8 @@ class DSpritesFile(FactorDataset):
         return unpacked(self._bits[self._checked(indices).numpy()], self.shape)
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
-    if f"{name}.npy" not in archive.namelist():
-        raise ValueError(f"no array {name!r} among {archive.namelist()}.")
-    return archive.getinfo(f"{name}.npy")
-
-
 def _array(archive: zipfile.ZipFile, name: str) -> np.ndarray:
-    verified = archive.read(_member(archive, name))
+    verified = archive.read(member_of(archive, name))
     array = np.lib.format.read_array(io.BytesIO(verified), allow_pickle=False)
     _check_kind(name, array.dtype, array.shape)
     if array.shape[1] != len(NAMES):
@@ -97,9 +85,11 @@ def _check_kind(name: str, dtype: np.dtype, shape: tuple[int, ...]) -> None:
 
 def _bits(archive: zipfile.ZipFile) -> tuple[np.ndarray, tuple[int, ...]]:
     """The images as bits `[n, bytes]`, packed while they are read, and the shape of one."""
-    member = _member(archive, "imgs")
+    member = member_of(archive, "imgs")
     with archive.open(member) as stream:
-        n, *shape = _image_header(stream)
+        dimensions, dtype = array_header(stream, "imgs")
+        _check_kind("imgs", dtype, dimensions)
+        n, *shape = dimensions
         pixels = math.prod(shape)
         if n * pixels > member.file_size:
             raise ValueError(f"imgs: expected {n} images {shape}, the file ends earlier.")
@@ -113,21 +103,6 @@ def _bits(archive: zipfile.ZipFile) -> tuple[np.ndarray, tuple[int, ...]]:
         if stream.read():
             raise ValueError(f"imgs: expected {n} images {shape}, the file goes on.")
     return bits, tuple(shape)
-
-
-def _image_header(stream: IO[bytes]) -> tuple[int, ...]:
-    version = np.lib.format.read_magic(stream)
-    read = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }.get(version)
-    if read is None:
-        raise ValueError(f"imgs: expected npy format 1.0 or 2.0, got {version}.")
-    shape, by_columns, dtype = read(stream)
-    _check_kind("imgs", dtype, shape)
-    if by_columns:
-        raise ValueError("imgs: expected images one after the other, got Fortran order.")
-    return shape
 
 
 def _grid_sizes(classes: np.ndarray, images: int) -> list[int]:
