@@ -77,6 +77,7 @@ def train(vae: VAE, x: Tensor, beta: float, steps: int = 1500) -> None:
             steps=steps if rate > 1e-3 else steps // 2,
             batch_size=len(x),
             optim=partial(torch.optim.Adam, lr=rate),
+            compile="recorded",
             progress=False,
         )
 
