@@ -1,17 +1,29 @@
 """Pictures: arrays in, matplotlib axes out, never shown. One picture per function."""
 
+from pyro_bvae.plots.beta_sigma import (
+    beta_against_prior,
+    beta_scale_map,
+    equal_mean_curves,
+    rate_distortion,
+)
 from pyro_bvae.plots.factors import factor_matrix
 from pyro_bvae.plots.history import history_curve, history_quantities, training_history
 from pyro_bvae.plots.images import are_images, image_grid, reconstructions, traversals
 from pyro_bvae.plots.latents import kl_per_latent
+from pyro_bvae.plots.scores import metric_scores
 
 __all__ = [
     "are_images",
+    "beta_against_prior",
+    "beta_scale_map",
+    "equal_mean_curves",
     "factor_matrix",
     "history_curve",
     "history_quantities",
     "image_grid",
     "kl_per_latent",
+    "metric_scores",
+    "rate_distortion",
     "reconstructions",
     "training_history",
     "traversals",
