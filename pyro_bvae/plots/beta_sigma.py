@@ -50,7 +50,7 @@ def rate_distortion(
         exact = _equal({"theory rate": theory[0], "theory distortion": theory[1]})
         ax.plot(*exact, color=GREY, lw=1.2, label="exact optimum", zorder=1)
     spread = max(float(np.ptp(distortions)), 1e-9), max(float(np.ptp(rates)), 1e-9)
-    reach = 0.09 / np.sqrt((1 / spread[1]) ** 2 + (betas / spread[0]) ** 2)
+    reach = 0.12 / np.sqrt((1 / spread[1]) ** 2 + (betas / spread[0]) ** 2)
     for r, d, b, half in zip(rates, distortions, betas, reach, strict=True):
         line = ax.plot([r - half, r + half], [d + b * half, d - b * half], color=ORANGE, lw=1.8)
         ax.annotate(f"{b:g}", (r, d), (5, 5), textcoords="offset points", fontsize=8, color=INK)
@@ -159,7 +159,7 @@ def equal_mean_curves(
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     label(ax, title=title, x="1/σ_z²", y="β")
-    legend(ax, loc="lower left")
+    legend(ax, loc="upper right")
     return ax
 
 
@@ -178,7 +178,7 @@ def beta_against_prior(
         knob: the common axis `[points]`, > 0: β, and 1/σ_z².
         by_beta: the quantity at (β = knob, σ_z = 1), `[points]` or `[points, latents]`.
         by_prior: the same at (β = 1, σ_z = knob^−½).
-        quantity: its name, for title and axis.
+        quantity: its name, for the title.
         theory: "knob", "by_beta" and "by_prior", the exact lines, where they are known.
         ax: where to draw; a figure of its own by default.
 
@@ -208,7 +208,7 @@ def beta_against_prior(
                 line.set_linestyle("-")
         drawn[0].set_label(text)
     ax.set_xscale("log", base=2)
-    label(ax, title=quantity, x="β, or 1/σ_z²", y=quantity)
+    label(ax, title=quantity, x="β, or 1/σ_z²")
     legend(ax)
     return ax
 
