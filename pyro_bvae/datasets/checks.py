@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,3 +86,15 @@ def fixed_classes(name: str, value: int | Tensor, size: int, n: int) -> Tensor:
             f"got {value}."
         )
     return classes.long().expand(n)
+
+
+def grid_sizes(name: str, classes: np.ndarray, images: int) -> list[int]:
+    """The sizes of factors whose classes `[n, factors]` are a whole grid in order."""
+    sizes = [int(size) for size in classes.max(0) + 1]
+    complete = classes.min() == 0 and math.prod(sizes) == len(classes) == images
+    if not complete or not np.array_equal(classes, np.indices(sizes).reshape(len(sizes), -1).T):
+        raise ValueError(
+            f"{name}: expected the whole grid {sizes} in order, the last factor varying fastest, "
+            f"and one row an image; got {len(classes)} rows and {images} images."
+        )
+    return sizes

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.datasets.bits import packed, unpacked
+from pyro_bvae.datasets.checks import grid_sizes
 from pyro_bvae.datasets.factors import FactorDataset
 from pyro_bvae.datasets.npz import DAMAGE, array_header, member_of
 from pyro_bvae.datasets.sprites import NAMES
@@ -52,7 +53,7 @@ class DSpritesFile(FactorDataset):
                 classes = _array(archive, "latents_classes")
                 values = _array(archive, "latents_values")
                 self._bits, shape = _bits(archive)
-            sizes = _grid_sizes(classes, len(self._bits))
+            sizes = grid_sizes("latents_classes", classes, len(self._bits))
             tables = _tables(classes, values, sizes)
         except DAMAGE as error:
             raise ValueError(f"{path}: damaged file, fetch it again ({error}).") from error
@@ -103,17 +104,6 @@ def _bits(archive: zipfile.ZipFile) -> tuple[np.ndarray, tuple[int, ...]]:
         if stream.read():
             raise ValueError(f"imgs: expected {n} images {shape}, the file goes on.")
     return bits, tuple(shape)
-
-
-def _grid_sizes(classes: np.ndarray, images: int) -> list[int]:
-    sizes = [int(size) for size in classes.max(0) + 1]
-    complete = classes.min() == 0 and math.prod(sizes) == len(classes) == images
-    if not complete or not np.array_equal(classes, np.indices(sizes).reshape(len(sizes), -1).T):
-        raise ValueError(
-            f"latents_classes: expected the whole grid {sizes} in order, the last factor varying "
-            f"fastest, and one row an image; got {len(classes)} rows and {images} images."
-        )
-    return sizes
 
 
 def _tables(classes: np.ndarray, values: np.ndarray, sizes: list[int]) -> list[Tensor]:

@@ -34,9 +34,9 @@ class MPI3DFile(FactorDataset):
 
     Colour images of 64×64 pixels, on the whole grid of seven factors. The file says nothing of
     them but how many images there are: 1,036,800 of 6 colours and 6 shapes, 460,800 of 4 and 4.
-    An array that is stored as it is gets memory-mapped, and its checksum is not computed; one that is compressed is read into
-    memory, 12,288 bytes an image (12.7 GB for 1,036,800). `unzip` takes `images.npy` out of the
-    npz file, which is then mapped.
+    An array that is stored as it is gets memory-mapped, and its checksum is not computed; one
+    that is compressed is read into memory, 12,288 bytes an image (12.7 GB for 1,036,800).
+    `unzip` takes `images.npy` out of the npz file, which is then mapped.
 
     Args:
         path: such as `mpi3d_toy.npz`, or the `images.npy` in it.
