@@ -5,6 +5,7 @@ from pyro_bvae.training.callbacks import Callback, EarlyStopping, Record
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.fit import Fit, fit
 from pyro_bvae.training.history import NonFiniteLossError
+from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.run import Run
 from pyro_bvae.training.svi import CompiledSVI
 
@@ -12,8 +13,10 @@ __all__ = [
     "Callback",
     "CompiledSVI",
     "EarlyStopping",
+    "FallbackWarning",
     "Fit",
     "NonFiniteLossError",
+    "RecompileWarning",
     "Record",
     "Run",
     "evaluate",
