@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.io import loadmat
 from torch import Tensor
 
 from pyro_bvae.datasets.factors import FactorDataset
@@ -54,6 +53,8 @@ class Cars3D(FactorDataset):
 
 def _views(file: Path) -> np.ndarray:
     """The images of one car `[elevation, azimuth, 64, 64, 3]`."""
+    from scipy.io import loadmat
+
     try:
         arrays = loadmat(file, variable_names=["im"])
     except Exception as error:  # SciPy's parser names no set of errors for a damaged file

@@ -111,6 +111,7 @@ class Rows(Combinations):
             )
         self._table = table.long()
         self._sorted: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self._present: dict[int, Tensor] = {}
 
     def __len__(self) -> int:
         return len(self._table)
@@ -128,7 +129,9 @@ class Rows(Combinations):
 
     def classes(self, position: int) -> Tensor:
         """The classes of one factor that have an image, ascending."""
-        return self._table[:, position].unique()
+        if position not in self._present:
+            self._present[position] = self._table[:, position].unique()
+        return self._present[position]
 
     def draw(self, n: int, *, generator: torch.Generator, fixing: Mapping[int, Tensor]) -> Tensor:
         """Draw indices `[n]`, uniform among the images whose factors are those `fixing` `[n]`."""
