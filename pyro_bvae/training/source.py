@@ -61,8 +61,9 @@ def device_of(pair: PairLike) -> torch.device | None:
 @contextmanager
 def evaluating(pair: PairLike) -> Iterator[None]:
     """Put a pair that is a module into evaluation mode, and all of it back afterwards."""
-    modules = pair.modules() if isinstance(pair, nn.Module) else ()
-    modes = {module: module.training for module in modules}
+    modes: dict[nn.Module, bool] = {}
+    if isinstance(pair, nn.Module):
+        modes = {module: module.training for module in pair.modules()}
     for module in modes:
         module.training = False
     try:
