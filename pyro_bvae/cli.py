@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from pyro_bvae import recipe as recipes
+from pyro_bvae.datasets import FactorDataset
+from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe
 from pyro_bvae.report import summary, write_report
 from pyro_bvae.training import Run
@@ -68,7 +70,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--run", type=Path, required=True, help="directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     for name, text in (
-        ("evaluate", "print the ELBO, the KL and what the latents tell of known factors"),
+        (
+            "evaluate",
+            "print the ELBO, the KL, and every metric of disentanglement where factors are known",
+        ),
         ("report", "write report.html into the run directory"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
@@ -93,6 +98,8 @@ def _run(given: argparse.Namespace) -> int:
     recipe, vae, data = recipes.load(given.run)
     measured = summary(vae, data, seed=recipe.seed)
     print(measured)
+    if given.command == "evaluate" and measured.factor_names and isinstance(data, FactorDataset):
+        print(f"\n{disentanglement_scores(vae, data, seed=recipe.seed)}")
     if given.command != "evaluate":
         path = write_report(
             given.run / "report.html",

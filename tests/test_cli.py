@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from pyro_bvae import recipe
 from pyro_bvae.cli import main
+from pyro_bvae.datasets import Sprites
+from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe, load
 
 
@@ -56,10 +59,10 @@ def test_train_writes_everything(run):
 
 
 def test_the_loaded_run_is_the_trained_model(run):
-    recipe, vae, data = load(run)
-    assert recipe == Recipe(data="digits", net="mlp", latents=3, beta=1.0, steps=60, seed=1)
-    again = recipe.build((1, 8, 8))
-    recipe.train(run.parent / "again", progress=False)
+    settings, vae, data = load(run)
+    assert settings == Recipe(data="digits", net="mlp", latents=3, beta=1.0, steps=60, seed=1)
+    again = settings.build((1, 8, 8))
+    settings.train(run.parent / "again", progress=False)
     again = load(run.parent / "again")[1]
     for name, value in vae.state_dict().items():
         assert torch.equal(value, again.state_dict()[name]), name
@@ -76,6 +79,20 @@ def test_evaluate_prints_the_numbers_and_leaves_the_report_alone(run, capsys):
     assert values["elbo"] == pytest.approx(-values["reconstruction"] - values["kl"], abs=0.02)
     assert 0 < values["reconstruction"] < 64 * np.log(2)
     assert (run / "report.html").stat().st_mtime_ns == before
+
+
+def test_evaluate_prints_every_metric_of_known_factors(tmp_path, monkeypatch, capsys):
+    grid = {"shape": [1], "orientation": [0], "posX": range(0, 32, 6), "posY": range(0, 32, 6)}
+    monkeypatch.setitem(recipe.DATASETS, "dots", lambda size: Sprites(32).subset(**grid))
+    path = str(tmp_path / "dots")
+    options = ["--data", "dots", "--net", "mlp", "--latents", "3", "--steps", "20"]
+    assert main(["train", "--run", path, *options]) == 0
+    assert len(capsys.readouterr().out.splitlines()) <= 12
+    assert main(["evaluate", path]) == 0
+    printed = capsys.readouterr().out
+    table = disentanglement_scores(*load(path)[1:], seed=0)
+    assert len(table.rows) == 12
+    assert printed.endswith(f"\n{table}\n")
 
 
 def test_report_is_written_again(run, capsys):

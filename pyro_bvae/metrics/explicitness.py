@@ -125,4 +125,6 @@ def _curves(
 
 
 def _areas(curves: list[RankedClasses], counts: Array) -> Array:
-    return np.array([np.nanmean(ranked.areas(counts)) for ranked in curves])
+    """Mean area of each factor's classes; chance where a small sample holds one class only."""
+    areas = [ranked.areas(counts) for ranked in curves]
+    return np.array([np.nanmean(a) if np.isfinite(a).any() else 0.5 for a in areas])

@@ -53,8 +53,8 @@ def metric_scores(
             )
     ax.plot(values[:, 0], places, "o", color=BLUE, markersize=4, label="score, 95 % interval")
     beside = ax.get_yaxis_transform()
-    for place, score in enumerate(values[:, 0]):
-        ax.text(1.03, place, f"{score:.2f}", transform=beside, va="center", fontsize=9, color=INK)
+    for height, score in enumerate(values[:, 0].tolist()):
+        ax.text(1.03, height, f"{score:.2f}", transform=beside, va="center", fontsize=9, color=INK)
     label(ax, title=title)
     ax.set_yticks(places, [row[0] for row in rows])
     ax.invert_yaxis()

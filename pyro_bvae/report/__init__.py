@@ -10,6 +10,7 @@ from pyro_bvae.plots import are_images
 from pyro_bvae.plots.history import History
 from pyro_bvae.report import sections
 from pyro_bvae.report.page import page
+from pyro_bvae.report.scores import disentanglement
 from pyro_bvae.report.summary import Summary, some, summary
 from pyro_bvae.training.source import device_of, evaluating, read
 
@@ -31,9 +32,9 @@ def render(
     """Return the report about a VAE as one HTML page that needs no other file and no network.
 
     Settings; loss, reconstruction and KL over the steps; KL per latent; reconstructions, samples
-    and traversals where the data are images; what the latents tell of the factors where the data
-    are a `FactorDataset`; and what each means for this model. The same arguments give the same
-    page. Values in nats per datum.
+    and traversals where the data are images; what the latents tell of the factors, and metrics of
+    disentanglement, where the data are a `FactorDataset`; and what each means for this model. The
+    same arguments give the same page. Values in nats per datum.
 
     Args:
         vae: the trained VAE.
@@ -66,6 +67,7 @@ def render(
                     else [sections.no_pictures(tuple(x.shape[1:]))]
                 ),
                 sections.factors(measured),
+                *disentanglement(vae, source, seed=seed),
             ],
         )
 

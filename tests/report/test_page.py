@@ -10,8 +10,10 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 
+from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.report import render, summary, words, write_report
+from pyro_bvae.report.scores import REPORTED
 from tests.report.examples import Grid, build, collapsed, history, perfect
 
 
@@ -58,7 +60,7 @@ def test_page_is_valid_and_holds_everything_it_needs():
         height, width = plt.imread(io.BytesIO(base64.b64decode(data))).shape[:2]
         assert int(image["width"]) / int(image["height"]) == pytest.approx(width / height, rel=0.02)
         assert image["alt"]
-    assert len(page.images) == 3 + 1 + 3 + 2
+    assert len(page.images) == 3 + 1 + 3 + 2 + 1
     assert not page.tags & {"script", "link", "iframe", "object"}
     without = re.sub(r'src="[^"]*"', "", html)
     assert not re.search(r"https?:|//|url\(|@import", without)
@@ -123,6 +125,21 @@ def test_settings_and_title_are_escaped():
     assert "script" not in page.tags
     assert ["<script>", "<b>&"] in page.rows
     assert "</title><script>" in page.words
+
+
+def test_page_holds_the_metrics_of_known_factors_and_what_they_see():
+    vae, data = perfect(), Grid(sizes=(6, 8, 1))
+    scores = disentanglement_scores(vae, data, metrics=REPORTED)
+    page = Page(render(vae, data))
+    assert "Metrics of disentanglement" in page.words
+    for row in scores.rows:
+        shown = next(cells for cells in page.rows if cells[0] == row.metric)
+        assert shown[1] == row.about
+        assert (shown[2], shown[4]) == (f"{row.score:.3f}", f"{row.ceiling:.3f}")
+    assert f"{scores.points} random images" in page.words
+    few = Page(render(vae, Grid(sizes=(2, 1, 1))))
+    assert "The metrics could not be computed: data: expected images to test on" in few.words
+    assert "Metrics of disentanglement" not in Page(render(build((5,)), torch.rand(9, 5))).words
 
 
 def test_a_collapsed_model_is_said_to_be_one():
