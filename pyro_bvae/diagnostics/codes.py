@@ -42,7 +42,7 @@ class ImageCodes:
     ([[8.0, 10.0], [0.0, 2.0], [8.0, 10.0]], [[0.0, 2.0]], [2])
     """
 
-    def __init__(self, pair: Encodes, data: Any, *, batch_size: int = 1024) -> None:
+    def __init__(self, pair: Encodes, data: Any, *, batch_size: int = 256) -> None:
         self.encode = encoder(pair)
         self.modules = cast(Any, _modules(pair))
         self.device = device_of(self.modules)

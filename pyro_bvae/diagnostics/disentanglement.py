@@ -68,12 +68,12 @@ class DisentanglementScores:
         }
 
     def __str__(self) -> str:
-        lines = [f"{'metric':31} score   95 % interval   perfect code"]
+        lines = [f"{'metric':33} score   95 % interval   perfect code"]
         for row in self.rows:
             inside = "" if row.low is None else f"{row.low:.3f} to {row.high:.3f}"
             lower = "  (lower is better)" if "lower is better" in row.about else ""
             lines.append(
-                f"{row.metric:30.30} {row.score:6.3f}  {inside:>14} {row.ceiling:14.3f}{lower}"
+                f"{row.metric:32.32} {row.score:6.3f}  {inside:>14} {row.ceiling:14.3f}{lower}"
             )
         for name, reason in self.left_out.items():
             lines.append(f"{MEASURES[name].title}: left out; {reason}")
