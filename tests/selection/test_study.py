@@ -91,6 +91,12 @@ def test_a_stopped_study_goes_on_to_the_same_table(tmp_path, monkeypatch):
         study(x, run=tmp_path, **(options | {"steps": 6}))
 
 
+def test_recorded_training_gives_the_same_table():
+    x, _ = data_and_covariance(32)
+    options = {"betas": (1.0, 4.0), "steps": 5, "warm_steps": 4}
+    pd.testing.assert_frame_equal(study(x, compile="recorded", **options), study(x, **options))
+
+
 @pytest.mark.parametrize("betas", [(), (0.0,), (1.0, 1.0), (-1.0, 2.0), (float("nan"),)])
 def test_unfit_betas_are_refused(betas):
     with pytest.raises(ValueError, match="betas"):
