@@ -50,8 +50,8 @@ def _section(scores: DisentanglementScores) -> str:
         ),
         paragraph(*(f"{name} is left out: {why}." for name, why in scores.left_out.items())),
         paragraph(
-            "Most metrics do not feel how little a latent varies: an inactive one, whose mean moves "
-            "by a hair, counts like any other. "
+            "Most metrics do not feel how little a latent varies: an inactive one, whose mean "
+            "moves by a hair, counts like any other. "
             "An interval holds for the images drawn, not for another training of the same model. "
             "pyro-bvae evaluate takes more images, and adds the metrics that take minutes."
         ),
