@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any, cast
 
 from pyro import poutine
@@ -207,7 +208,7 @@ def check_beta(beta: Beta, *, name: str = "beta") -> Beta:
     4.0
     """
     expected = f"{name}: expected a finite number >= 0 or a 0-dim tensor of one, got"
-    if isinstance(beta, bool) or not isinstance(beta, (int, float, Tensor)):
+    if isinstance(beta, bool) or not isinstance(beta, (Real, Tensor)):
         raise TypeError(f"{expected} {type(beta).__name__}")
     if isinstance(beta, Tensor) and beta.dim():
         raise ValueError(f"{expected} a tensor of shape {list(beta.shape)}")
@@ -223,4 +224,5 @@ def _temper(function: PyroFunction, beta: Beta | SiteBetas, *, guide: bool = Fal
         with TemperMessenger(beta, guide=guide):
             return function(*args, **kwargs)
 
+    wrapped.is_tempered = True  # type: ignore[attr-defined]
     return wrapped

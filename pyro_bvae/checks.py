@@ -1,14 +1,22 @@
 """Checks at the door that several parts share."""
 
+from numbers import Integral
+from typing import Any
+
 import torch
 from torch import Tensor
 
 
-def check_latents(latents: int) -> int:
-    """Return `latents` if it is a whole number ≥ 1, else raise ValueError."""
-    if isinstance(latents, bool) or not isinstance(latents, int) or latents < 1:
-        raise ValueError(f"latents: expected a whole number of latents >= 1, got {latents!r}")
-    return latents
+def check_count(count: Any, name: str) -> int:
+    """Return `count` as an int if it is a whole number ≥ 1, else raise ValueError."""
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
+        raise ValueError(f"{name}: expected a whole number >= 1, got {count!r}")
+    return int(count)
+
+
+def check_latents(latents: Any) -> int:
+    """Return `latents` as an int if it is a whole number ≥ 1, else raise ValueError."""
+    return check_count(latents, "latents")
 
 
 def check_data(x: Tensor) -> None:
@@ -27,8 +35,8 @@ def check_data(x: Tensor) -> None:
 
 def check_size(size: int | None) -> None:
     """Raise unless `size`, the number of all data, is None or a whole number ≥ 1."""
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
-        raise ValueError(f"size: expected the number of all data, an int >= 1, got {size!r}")
+    if size is not None:
+        check_count(size, "size")
 
 
 def check_finite(x: Tensor, name: str = "x") -> None:

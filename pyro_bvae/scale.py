@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from numbers import Real
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Scale(nn.Module):
         self.is_learned = isinstance(scale, str) and scale in shapes
         if self.is_learned:
             self.log_value = nn.Parameter(torch.zeros(shapes[str(scale)]))
-        elif type(scale) is not bool and isinstance(scale, (int, float)) and 0 < scale < math.inf:
+        elif type(scale) is not bool and isinstance(scale, Real) and 0 < scale < math.inf:
             self.register_buffer("value", torch.tensor(float(scale)))
         else:
             choices = "".join(f" or {name!r}" for name in shapes)

@@ -57,7 +57,7 @@ class ImageCodes:
         new = wanted[~self._known[wanted]]
         with evaluating(self.modules), own_randomness(self.device, 0), torch.no_grad():
             for part in new.split(self.batch_size) if len(new) else ():
-                codes = _checked(self.encode(*read(self.data, part, self.device)), len(part))
+                codes = _checked(self.encode(*read(self.data, part, self.modules)), len(part))
                 if self._table is None:
                     self._table = np.empty((len(self.data), codes.shape[1]), dtype=codes.dtype)
                 self._table[part.numpy()] = codes

@@ -6,7 +6,7 @@ from pyro import poutine
 from pyro.poutine.util import is_validation_enabled
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_data, check_size
+from pyro_bvae.checks import check_count, check_data, check_size
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
 from pyro_bvae.posteriors import Posterior
@@ -26,7 +26,12 @@ class VAE(nn.Module):
         likelihood: p(x|z).
         posterior: q(z|x), of event shape `[latents]`.
 
+    The parameters belong to the module, not to Pyro's store: `vae.parameters()` and
+    `vae.state_dict()` have them, while `pyro.optim`'s `save`, and options for each parameter by
+    its name, find no name there; use `fit` or `CompiledSVI` with a torch optimiser for these.
+
     Raises:
+        TypeError: a part is not of its kind.
         ValueError: prior and posterior differ in their number of latents.
 
     References:
@@ -49,6 +54,16 @@ class VAE(nn.Module):
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
+        for name, part, kind in (
+            ("prior", prior, Prior),
+            ("likelihood", likelihood, Likelihood),
+            ("posterior", posterior, Posterior),
+        ):
+            if not isinstance(part, kind):
+                raise TypeError(
+                    f"{name}: expected a {kind.__name__}, got {type(part).__name__}; a network "
+                    "goes into a likelihood or a posterior, a module of your own subclasses one"
+                )
         if prior.latents != posterior.latents:
             raise ValueError(
                 f"posterior: expected the prior's {prior.latents} latents, got {posterior.latents}"
@@ -106,7 +121,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def sample(self, n: int) -> Tensor:
-        """Decode `n` draws of z from the prior, with σ from its posterior if it has one."""
+        """Decode `n` ≥ 1 draws of z from the prior, with σ from its posterior if it has one."""
+        check_count(n, "n")
         return self.decode(self.trained_prior().sample((n,)))
 
     def trained_prior(self) -> Distribution:

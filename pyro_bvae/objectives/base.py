@@ -38,7 +38,7 @@ class Estimate:
         reconstruction: −E_q log p(x|z), 0-dim.
         kl_per_latent: for every latent site, KL(q‖p) of each of its dimensions, unweighted;
             one entry where it does not split into dimensions.
-        data: how many data the sums stand for: the size of the outermost plate.
+        data: how many data the sums stand for: the size of the plate of the data.
     """
 
     terms: Mapping[str, Tensor]

@@ -39,12 +39,17 @@ def reconstruction(model_trace: Trace) -> Tensor:
 
 
 def data_count(model_trace: Trace) -> int:
-    """Return the full size of the plate that holds the observed sites; 1 where there is none."""
-    for site in model_trace.nodes.values():
-        if site["type"] == "sample" and site["is_observed"]:
-            for frame in site["cond_indep_stack"]:
-                if frame.name not in VECTORISATION_PLATES:
-                    return frame.full_size or frame.size
+    """Return the full size of the plate of the data; 1 where the data are in no plate.
+
+    It is the outermost plate of the first observed site that holds latent sites too, or, where
+    none does, its outermost plate.
+    """
+    sites = [site for site in model_trace.nodes.values() if site["type"] == "sample"]
+    observed = next(site for site in sites if site["is_observed"])
+    frames = [f for f in observed["cond_indep_stack"] if f.name not in VECTORISATION_PLATES]
+    latent = {f.name for site in sites if not site["is_observed"] for f in site["cond_indep_stack"]}
+    for frame in [f for f in frames if f.name in latent] or frames:
+        return frame.full_size or frame.size
     return 1
 
 

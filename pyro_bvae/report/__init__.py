@@ -12,7 +12,7 @@ from pyro_bvae.report import sections
 from pyro_bvae.report.page import page
 from pyro_bvae.report.scores import disentanglement
 from pyro_bvae.report.summary import Summary, some, summary
-from pyro_bvae.training.source import device_of, evaluating, read
+from pyro_bvae.training.source import evaluating, read
 
 __all__ = ["Summary", "render", "summary", "write_report"]
 
@@ -52,7 +52,7 @@ def render(
     source = as_source(data)
     measured = measured or summary(vae, source, seed=seed)
     with evaluating(vae):
-        x = read(source, some(source, _SHOWN, seed=seed), device_of(vae))[0]
+        x = read(source, some(source, _SHOWN, seed=seed), vae)[0]
         drawn = are_images(x.shape[1:])
         return page(
             title,

@@ -14,7 +14,7 @@ from pyro_bvae.metrics.information import entropy, mutual_information_matrix, r2
 from pyro_bvae.models import VAE
 from pyro_bvae.plots.latents import ACTIVE_ABOVE, decreasing
 from pyro_bvae.training.evaluate import evaluate
-from pyro_bvae.training.source import Rows, device_of, evaluating, read
+from pyro_bvae.training.source import Part, evaluating, read
 
 _BATCH = 256
 
@@ -128,18 +128,16 @@ def summary(vae: VAE, data: Any, *, size: int = 5000, seed: int = 0) -> Summary:
     indices = some(source, size, seed=seed)
     check_one_tensor(source)
     with evaluating(vae):
-        measured = evaluate(vae, Rows(source, indices), batch_size=_BATCH, seed=seed)
+        measured = evaluate(
+            vae, Part(source, indices), size=len(source), batch_size=_BATCH, seed=seed
+        )
         told = _told(vae, source, indices, seed=seed)
-    kl = np.asarray(measured["kl_per_latent.z"], dtype=float)
-    share = len(indices) / len(source)
-    total = kl.sum() + share * (float(measured["kl"]) - kl.sum())
-    reconstruction = float(measured["reconstruction"])
     return Summary(
         data=len(indices),
-        elbo=-reconstruction - float(total),
-        reconstruction=reconstruction,
-        kl=float(total),
-        kl_per_latent=kl,
+        elbo=float(measured["elbo"]),
+        reconstruction=float(measured["reconstruction"]),
+        kl=float(measured["kl"]),
+        kl_per_latent=np.asarray(measured["kl_per_latent.z"], dtype=float),
         **told,
     )
 
@@ -160,8 +158,7 @@ def check_one_tensor(source: Source) -> None:
 
 
 def _encode(vae: VAE, source: Source, indices: Tensor) -> NDArray[Any]:
-    device = device_of(vae)
-    codes = [vae.encode(*read(source, part, device)) for part in indices.split(_BATCH)]
+    codes = [vae.encode(*read(source, part, vae)) for part in indices.split(_BATCH)]
     return torch.cat(codes).double().cpu().numpy()
 
 

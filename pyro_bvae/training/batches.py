@@ -5,28 +5,28 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from pyro_bvae.checks import check_count
 
-class Batches:
+
+class BatchOrder:
     """Endless batches of indices `[batch_size]`: one permutation of the data after another.
 
     A batch may run over from one permutation into the next, so every batch is full and every
     datum comes up equally often.
 
     Raises:
-        ValueError: there are no data, or fewer than one batch of them.
+        ValueError: batch_size < 1, or there are fewer data than that.
 
-    >>> batches = Batches(5, batch_size=2, generator=torch.Generator().manual_seed(0))
+    >>> batches = BatchOrder(5, batch_size=2, generator=torch.Generator().manual_seed(0))
     >>> stream = iter(batches)
     >>> torch.cat([next(stream) for _ in range(5)]).bincount()
     tensor([2, 2, 2, 2, 2])
     """
 
     def __init__(self, data: int, *, batch_size: int, generator: torch.Generator) -> None:
-        if data < 1:
-            raise ValueError("data: expected at least one datum, got none")
-        if not 1 <= batch_size <= data:
+        if check_count(batch_size, "batch_size") > data:
             raise ValueError(
-                f"batch_size: expected 1 to {data}, the number of data, got {batch_size}"
+                f"batch_size: expected at most {data}, the number of data, got {batch_size}"
             )
         self.data = data
         self.batch_size = batch_size

@@ -1,7 +1,8 @@
 """What may happen at every record of a training run."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
+from pyro_bvae.checks import check_count
 from pyro_bvae.training.history import Values
 from pyro_bvae.types import PairLike
 
@@ -29,16 +30,19 @@ class Callback(Protocol):
 
 
 class EarlyStopping:
-    """End the training when a value has not risen for `patience` records.
+    """End the training when a value has not improved for `patience` records.
+
+    The weights are left as they are at the end, not as they were at the best record.
 
     Args:
         patience: records without a new best before the end, ≥ 1.
-        monitor: the value, one that rises: `"validation_elbo"` or `"elbo"`.
-        min_rise: the least rise that counts, in the value's units (nats per datum).
+        monitor: the value. One that ends in "loss" is to fall, one that ends in "elbo" to rise.
+            "validation_loss" is the objective, at its β; "validation_elbo" is at β = 1.
+        margin: the least improvement that counts, in nats per datum.
 
     Raises:
-        ValueError: `patience` < 1.
-        KeyError: the record has no such value, such as a run without validation data.
+        ValueError: `patience` < 1, a value with another name, or (when called) one that the
+            record does not have, as in a run without validation data.
 
     References: Prechelt (1998), Early Stopping - But When?
 
@@ -48,27 +52,34 @@ class EarlyStopping:
     """
 
     def __init__(
-        self, *, patience: int, monitor: str = "validation_elbo", min_rise: float = 0.0
+        self, *, patience: int, monitor: str = "validation_loss", margin: float = 0.0
     ) -> None:
-        if patience < 1:
-            raise ValueError(f"patience: expected at least 1 record, got {patience}")
-        self.patience = patience
+        if not monitor.endswith(("loss", "elbo")):
+            raise ValueError(
+                f'monitor: expected a name that ends in "loss" or "elbo", got {monitor!r}; write '
+                "a callback of your own for other values"
+            )
+        self.patience = check_count(patience, "patience")
         self.monitor = monitor
-        self.min_rise = min_rise
-        self.best = -float("inf")
-        self.waited = 0
+        self.margin = margin
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self.best, self.waited, self.step = -float("inf"), 0, -1
 
     def __call__(self, record: Record) -> bool:
-        """Return whether it is time to stop."""
+        """Return whether it is time to stop; a new run, at a lower step, starts over."""
         if self.monitor not in record.values:
-            raise KeyError(
+            raise ValueError(
                 f"monitor: the record has no {self.monitor!r}, it has {sorted(record.values)}; "
                 "pass validation= to fit, or monitor another value"
             )
-        value = record.values[self.monitor]
-        if isinstance(value, list):
-            raise TypeError(f"monitor: expected a number, {self.monitor!r} is a list")
-        if value > self.best + self.min_rise:
+        if record.step <= self.step:
+            self._start_over()
+        self.step = record.step
+        sign = 1 if self.monitor.endswith("elbo") else -1
+        value = sign * cast(float, record.values[self.monitor])
+        if value > self.best + self.margin:
             self.best, self.waited = value, 0
         else:
             self.waited += 1

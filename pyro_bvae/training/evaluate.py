@@ -7,16 +7,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_bvae.beta import Beta, SiteBetas, tempered
+from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
-from pyro_bvae.objectives import ELBO, Estimate
+from pyro_bvae.objectives import ELBO, Estimate, Objective
 from pyro_bvae.training.source import (
+    check_arguments,
     device_of,
     evaluating,
     own_randomness,
     read,
     takes_size,
 )
-from pyro_bvae.types import PairLike, as_pair
+from pyro_bvae.types import PairLike
 
 
 def per_datum(estimate: Estimate) -> dict[str, Tensor]:
@@ -25,6 +28,12 @@ def per_datum(estimate: Estimate) -> dict[str, Tensor]:
     The keys are "loss", "elbo", "reconstruction", "kl", the terms' names, and
     "kl_per_latent.SITE" `[latents]` for every latent site; nats.
     """
+    taken = sorted({"loss", "elbo", "kl"} & set(estimate.terms))
+    if taken:
+        raise ValueError(
+            f"objective: expected names of its own for its terms, but {taken} have a fixed "
+            "meaning in every history; rename these terms"
+        )
     values = {
         "loss": estimate.loss,
         "elbo": estimate.elbo,
@@ -38,17 +47,30 @@ def per_datum(estimate: Estimate) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def evaluate(
-    pair: PairLike, data: Any, *, batch_size: int = 256, seed: int = 0
+    pair: PairLike,
+    data: Any,
+    *,
+    beta: Beta | SiteBetas = 1.0,
+    objective: Objective | None = None,
+    size: int | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
 ) -> Mapping[str, float | np.ndarray]:
-    """Average the ELBO at β = 1, reconstruction, KL and KL per latent over all of the data.
+    """Average the loss, the ELBO at β = 1, reconstruction, KL and KL per latent over all the data.
+
+    Modules are in evaluation mode meanwhile.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`, tempered or not.
         data: a tensor, an array, a data set, or a tuple of them (see `datasets.as_source`).
+        beta: of the loss, as `tempered` takes it; the rest is at β = 1 always.
+        objective: whose loss; `ELBO()` by default.
+        size: how many data the global latents were learnt from, over which their KL is spread;
+            by default as many as `data`.
         batch_size: how many data at a time.
         seed: of the draws from the guide; torch's own random state is left as it was.
 
-    Returns: nats per datum: "elbo", "reconstruction", "kl" as numbers, and
+    Returns: nats per datum: "loss", "elbo", "reconstruction", "kl" as numbers, and
         "kl_per_latent.SITE" as arrays `[latents]`.
 
     Raises: ValueError for empty or unfit data, or an unsound pair.
@@ -64,19 +86,22 @@ def evaluate(
     >>> float(evaluate((model, guide), torch.tensor([2.0, 0.0]))["kl"])
     0.25
     """
-    model, guide = as_pair(pair)
+    model, guide = tempered(pair, beta)
     source = as_source(data)
+    check_count(batch_size, "batch_size")
+    check_arguments(pair, source)
+    objective = objective or ELBO()
     total: dict[str, Tensor] = {}
-    keywords = {"size": len(source)} if takes_size(pair) else {}
+    keywords = {"size": size or len(source)} if takes_size(pair) else {}
     device = device_of(pair)
     with evaluating(pair), own_randomness(device, seed):
         for indices in torch.arange(len(source)).split(batch_size):
-            batch = read(source, indices, device)
-            values = per_datum(ELBO().estimate(model, guide, *batch, **keywords))
+            batch = read(source, indices, pair)
+            values = per_datum(objective.estimate(model, guide, *batch, **keywords))
             share = len(indices) / len(source)
             for name, value in values.items():
                 total[name] = total.get(name, torch.zeros_like(value)) + share * value
-    wanted = ("elbo", "reconstruction", "kl")
+    wanted = ("loss", "elbo", "reconstruction", "kl")
     return {name: total[name].item() for name in wanted} | {
         name: value.cpu().numpy() for name, value in total.items() if value.dim()
     }

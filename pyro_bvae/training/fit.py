@@ -14,9 +14,10 @@ from pyro.optim import PyroOptim
 from torch import Tensor, nn
 
 from pyro_bvae.beta import Beta, SiteBetas, tempered
+from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Objective
-from pyro_bvae.training.batches import Batches
+from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Callback
 from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop
@@ -24,8 +25,8 @@ from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.run import HISTORY, SETTINGS, Run
 from pyro_bvae.training.source import own_randomness, split
 from pyro_bvae.training.step import PerDatum
-from pyro_bvae.training.svi import CompiledSVI
-from pyro_bvae.types import PairLike, Schedule
+from pyro_bvae.training.svi import MODES, CompiledSVI
+from pyro_bvae.types import PairLike, Schedule, as_pair
 
 adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3)
 
@@ -39,7 +40,8 @@ class Fit:
         history: a row per record as arrays `[rows]`, nats per datum, averaged over the steps
             since the record before: "step", "beta" (of the moment), "loss", "elbo" (at β = 1),
             "reconstruction", "kl", the objective's terms, "kl_per_latent.SITE"
-            `[rows, latents]`, and "validation_elbo" where there were validation data.
+            `[rows, latents]`, and "validation_loss" (at β) and "validation_elbo" (at β = 1) where
+            there were validation data.
         steps: how many steps were taken.
         seconds: how long they took.
     """
@@ -89,7 +91,7 @@ def fit(
         seed: of the order of the data, the draws of the guide and the validation split.
         validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
             evaluated at every record.
-        every: steps from record to record; by default a hundredth of all, at most 1000.
+        every: steps from record to record, ≥ 1; by default a hundredth of all, at most 1000.
         callbacks: called with every `Record`; one that returns True ends the training.
         run: a directory for weights, settings and history, written at every record.
         overwrite: replace the run that is in that directory.
@@ -101,7 +103,8 @@ def fit(
         ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0.
         TypeError: something else than a pair, an objective or data.
         FileExistsError: the directory holds a run already.
-        NonFiniteLossError: the loss became NaN or infinite; what was saved before stays.
+        NonFiniteLossError: the loss or a parameter became NaN or infinite; what was saved
+            before stays.
 
     References:
         Hoffman, Blei, Wang, Paisley (2013), Stochastic Variational Inference.
@@ -120,8 +123,12 @@ def fit(
     >>> result.history["loss"].shape
     (50,)
     """
-    if steps < 1 or (every is not None and every < 1):
-        raise ValueError(f"steps, every: expected at least 1, got {steps} and {every}")
+    check_count(steps, "steps")
+    every = min(max(steps // 100, 1), 1000) if every is None else check_count(every, "every")
+    if compile not in MODES:
+        raise ValueError(f"compile: expected one of {MODES}, got {compile!r}")
+    if any(getattr(function, "is_tempered", False) for function in as_pair(pair)):
+        raise ValueError("pair: expected the pair itself, got a tempered one; pass its β as beta=")
     objective = objective or ELBO()
     if not isinstance(objective, Objective):
         raise TypeError(
@@ -132,8 +139,17 @@ def fit(
     current = BetaNow(beta)
     svi = CompiledSVI(*tempered(pair, current.value), optim, PerDatum(objective), mode=compile)
     order = torch.Generator().manual_seed(seed)
-    batches = Batches(len(source), batch_size=batch_size, generator=order)
-    loop = Loop(pair, source, held_out, svi=svi, beta=current, batches=batches, seed=seed)
+    batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
+    loop = Loop(
+        pair,
+        source,
+        held_out,
+        svi=svi,
+        objective=objective,
+        beta=current,
+        batches=batches,
+        seed=seed,
+    )
     files = None
     if run is not None:
         files = Run(run)
@@ -141,11 +157,14 @@ def fit(
         files.write_json(
             SETTINGS,
             {
-                "beta": "schedule" if current.schedule else current.read(),
+                "beta": _described(current.schedule) if current.schedule else current.read(),
                 "objective": type(objective).__name__,
                 "steps": steps,
                 "batch_size": batch_size,
                 "seed": seed,
+                "every": every,
+                "optim": _described(optim),
+                "compile": compile,
                 "data": len(source),
                 "validation": 0 if held_out is None else len(held_out),
             },
@@ -153,7 +172,6 @@ def fit(
 
     rows: list[Values] = []
     start = time.perf_counter()
-    every = every or min(max(steps // 100, 1), 1000)
     with closing(loop.records(steps, every=every, progress=progress)) as records:
         for record in records:
             rows.append(record.values)
@@ -170,3 +188,11 @@ def fit(
 def _weights(pair: PairLike, svi: CompiledSVI) -> Mapping[str, Tensor]:
     """Return the module's state, or the parameters that the pair showed to Pyro."""
     return pair.state_dict() if isinstance(pair, nn.Module) else svi.parameters
+
+
+def _described(value: Any) -> str:
+    """Return a callable in words, with what `functools.partial` gives it."""
+    if isinstance(value, partial):
+        given = ", ".join(f"{name}={value}" for name, value in value.keywords.items())
+        return f"{_described(value.func)}({given})"
+    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -10,9 +10,9 @@ Values = dict[str, float | list[float]]
 
 
 class NonFiniteLossError(FloatingPointError):
-    """The loss became NaN or infinite. `step` is where, `last` what was measured just before."""
+    """The loss or a parameter became NaN or infinite at `step`; `last` was measured before."""
 
-    def __init__(self, step: int, last: Values | None) -> None:
+    def __init__(self, step: int, last: Values | None, *, what: str = "the loss") -> None:
         self.step = step
         self.last = last
         before = (
@@ -21,7 +21,7 @@ class NonFiniteLossError(FloatingPointError):
             else "nothing, it was the first step"
         )
         super().__init__(
-            f"the loss is not finite at step {step}; measured just before, in nats per datum: "
+            f"{what} is not finite at step {step}; measured just before, in nats per datum: "
             f"{before}. Try a smaller learning rate, clipped gradients, a fixed or larger "
             "likelihood scale, or a smaller β; what was saved before is kept"
         )

@@ -9,11 +9,20 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_bvae.beta import Beta, SiteBetas
-from pyro_bvae.training.batches import Batches
+from pyro_bvae.datasets.arrays import Source
+from pyro_bvae.objectives import Objective
+from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.evaluate import evaluate
-from pyro_bvae.training.history import Values, Window
-from pyro_bvae.training.source import checked, device_of, own_randomness, read, takes_size
+from pyro_bvae.training.history import NonFiniteLossError, Values, Window
+from pyro_bvae.training.source import (
+    check_arguments,
+    checked,
+    device_of,
+    own_randomness,
+    read,
+    takes_size,
+)
 from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule
 
@@ -49,16 +58,19 @@ class Loop:
     def __init__(
         self,
         pair: PairLike,
-        source: Any,
-        held_out: Any,
+        source: Source,
+        held_out: Source | None,
         *,
         svi: CompiledSVI,
+        objective: Objective,
         beta: BetaNow,
-        batches: Batches,
+        batches: BatchOrder,
         seed: int,
     ) -> None:
         self.pair, self.source, self.held_out = pair, source, held_out
-        self.svi, self.beta, self.batches, self.seed = svi, beta, batches, seed
+        self.svi, self.objective, self.beta = svi, objective, beta
+        self.batches, self.seed = batches, seed
+        check_arguments(pair, source)
         self.device = device_of(pair)
         self.keywords = {"size": len(source)} if takes_size(pair) else {}
         self.check: Callable[[Tensor], object] = checked(pair, source)
@@ -80,15 +92,23 @@ class Loop:
                     yield Record(number, steps, row, self.pair)
 
     def _take(self, indices: Tensor, *, validate: bool) -> Mapping[str, Tensor]:
-        batch = read(self.source, indices, self.device)
+        batch = read(self.source, indices, self.pair)
         self.check(batch[0])
         with pyro.validation_enabled(validate):
             return self.svi.step_terms(*batch, **self.keywords)[1]
 
     def _row(self, number: int, window: Window) -> Values:
         row: Values = {"step": number, **self.beta.read(), **window.read(step=number)}
+        if not all(bool(value.isfinite().all()) for value in self.svi.parameters.values()):
+            raise NonFiniteLossError(number, row, what="a parameter")
         if self.held_out is not None:
-            row["validation_elbo"] = float(
-                evaluate(self.pair, self.held_out, seed=self.seed)["elbo"]
+            measured = evaluate(
+                self.pair,
+                self.held_out,
+                beta=self.beta.value,
+                objective=self.objective,
+                size=len(self.source),
+                seed=self.seed,
             )
+            row |= {f"validation_{name}": float(measured[name]) for name in ("loss", "elbo")}
         return row

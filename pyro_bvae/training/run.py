@@ -31,7 +31,7 @@ class Run:
 
     def create(self, *, overwrite: bool) -> None:
         """Make the directory; FileExistsError if it holds a run, unless `overwrite`."""
-        if (self.path / SETTINGS).exists() and not overwrite:
+        if (self.path / WEIGHTS).exists() and not overwrite:
             raise FileExistsError(
                 f"run: {self.path} already holds a run; choose another directory, or "
                 "replace it: overwrite=True, --overwrite on the command line"

@@ -3,17 +3,20 @@
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Real
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.datasets.arrays import Batch, Source, as_source
 from pyro_bvae.types import PairLike, as_pair
 
+_CHUNK = 4096
 
-class Rows:
-    """Some rows of a data source, as a data source."""
+
+class Part:
+    """Some of a data source, as a data source."""
 
     def __init__(self, source: Any, indices: Tensor) -> None:
         self.source = source
@@ -33,16 +36,17 @@ def split(source: Any, validation: Any, *, seed: int) -> tuple[Any, Any]:
     """
     if validation is None:
         return source, None
-    if not isinstance(validation, (int, float)):
+    if not isinstance(validation, Real):
         return source, as_source(validation)
-    held_out = round(validation * len(source))
-    if not 0 < validation < 1 or not 0 < held_out < len(source):
+    share = float(validation)
+    held_out = round(share * len(source))
+    if not 0 < share < 1 or not 0 < held_out < len(source):
         raise ValueError(
             f"validation: expected data, or a share in (0, 1) of the {len(source)} data that "
             f"leaves both parts some, got {validation}"
         )
     order = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))
-    return Rows(source, order[held_out:]), Rows(source, order[:held_out])
+    return Part(source, order[held_out:]), Part(source, order[:held_out])
 
 
 def takes_size(pair: PairLike) -> bool:
@@ -82,20 +86,46 @@ def own_randomness(device: torch.device | None, seed: int | None = None) -> Iter
         yield
 
 
-def read(source: Any, indices: Tensor, device: torch.device | None) -> tuple[Tensor, ...]:
-    """Return the batch at `indices` as the arguments of model and guide."""
-    batch = source[indices]
-    parts = batch if isinstance(batch, tuple) else (batch,)
-    return parts if device is None else tuple(part.to(device) for part in parts)
+def read(source: Source, indices: Tensor, pair: object) -> tuple[Tensor, ...]:
+    """Return the batch at `indices` as the arguments of model and guide.
+
+    Where the pair is a module, the batch goes to its device, and real numbers to its dtype.
+    """
+    parts = _parts(source[indices])
+    first = next(pair.parameters(), None) if isinstance(pair, nn.Module) else None
+    if first is None:
+        return parts
+    return tuple(
+        part.to(first.device, first.dtype if part.is_floating_point() else part.dtype)
+        for part in parts
+    )
 
 
-def checked(pair: PairLike, source: Any) -> Callable[[Tensor], object]:
-    """Check a tensor's values against the pair's likelihood at once, all other data when read.
+def check_arguments(pair: PairLike, source: Source) -> None:
+    """Raise TypeError if model or guide take another number of arguments than a batch has."""
+    parts = _parts(source[torch.tensor([0])])
+    for function in as_pair(pair):
+        try:
+            inspect.signature(function).bind(*parts)
+        except TypeError as error:
+            raise TypeError(
+                f"data: expected what model and guide take, got batches of {len(parts)} tensors: "
+                f"{error}; of labelled images pass data.images"
+            ) from error
+
+
+def _parts(batch: Batch) -> tuple[Tensor, ...]:
+    return batch if isinstance(batch, tuple) else (batch,)
+
+
+def checked(pair: PairLike, source: Source) -> Callable[[Tensor], object]:
+    """Check data in memory against the pair's likelihood at once, all other data when read.
 
     Returns: the check for a batch, which does nothing if all has been checked.
     """
     check: Callable[[Tensor], object] = getattr(pair, "check", lambda _: None)
-    if not isinstance(source, Tensor):
+    if not (isinstance(source, Tensor) or getattr(source, "in_memory", False)):
         return check
-    check(source)
+    for indices in torch.arange(len(source)).split(_CHUNK):
+        check(_parts(source[indices])[0])
     return lambda _: None

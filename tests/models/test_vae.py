@@ -328,7 +328,7 @@ def test_refuses_data(x, error, message, loss):
 def test_refuses_size(size):
     vae = build()
     message = (
-        "size: expected (at least the batch's 6 data|the number of all data, an int >= 1), got"
+        "size: expected (at least the batch's 6 data|a whole number >= 1), got"
     )
     for function in (vae.guide, vae.model):
         with pytest.raises(ValueError, match=message):

@@ -17,6 +17,7 @@ from pyro_bvae.networks import mlp_decoder, mlp_encoder
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import EarlyStopping, NonFiniteLossError, Record, Run, schedules
+from pyro_bvae.training.source import split
 
 X = digits().images[:200].double()
 quiet = partial(fit, progress=False)
@@ -61,6 +62,34 @@ def test_the_random_state_outside_is_left_alone_and_callbacks_do_not_disturb_tra
     assert torch.equal(torch.random.get_rng_state(), before)
     quiet(watched, X, steps=6, every=2, callbacks=[lambda _: torch.randn(3) is None])
     assert same(weights(vae), weights(watched))
+
+
+@pytest.mark.parametrize("data", [X.double(), X.half(), X.numpy(), (X * 255).byte()])
+def test_data_are_brought_to_the_dtype_of_the_weights(data):
+    vae = small_vae().float()
+    assert quiet(vae, data, steps=2).history["loss"].shape == (2,)
+    assert evaluate(vae, data)["elbo"] < 0
+
+
+def test_numpy_numbers_are_numbers():
+    vae = small_vae(prior=np.float32(0.5), latents=np.int64(2))
+    history = quiet(vae, X, beta=np.float32(2.0), steps=2, validation=np.float32(0.1)).history
+    assert history["beta"].tolist() == [2.0, 2.0]
+
+
+def test_records_come_every_hundredth_step_and_average_since_the_last():
+    whole = quiet(small_vae(), X, steps=12, every=1).history
+    result = quiet(small_vae(), X, steps=12, every=5).history
+    assert result["step"].tolist() == [5, 10, 12]
+    for name in ("loss", "kl_per_latent.z"):
+        means = [whole[name][part].mean(0) for part in (slice(5), slice(5, 10), slice(10, 12))]
+        assert result[name] == pytest.approx(np.stack(means))
+    assert quiet(small_vae(), X, steps=250).history["step"].tolist()[:2] == [2, 4]
+
+
+def test_the_split_follows_the_seed():
+    parts = [split(X[:, 0, 0, 0], 0.2, seed=seed)[1].indices.tolist() for seed in (0, 0, 1)]
+    assert parts[0] == parts[1] != parts[2]
 
 
 def test_a_step_is_pyros_step_on_the_loss_per_datum():
@@ -168,10 +197,52 @@ def test_early_stopping_and_validation():
         steps=100,
         every=5,
         validation=0.25,
-        callbacks=[EarlyStopping(patience=2, min_rise=1e6)],
+        callbacks=[EarlyStopping(patience=2, margin=1e6)],
     )
     assert result.steps == 15
     assert result.history["validation_elbo"].shape == (3,)
+
+
+def test_early_stopping_waits_for_the_objective_not_for_the_elbo_at_one():
+    """At β = 8 the loss falls while the ELBO at β = 1, good before, falls too."""
+    vae = small_vae()
+    quiet(vae, X, beta=1.0, steps=400)
+    result = quiet(
+        vae,
+        X,
+        beta=8.0,
+        steps=100,
+        every=10,
+        validation=X,
+        batch_size=200,
+        callbacks=[EarlyStopping(patience=2)],
+    )
+    history = result.history
+    assert result.steps == 100
+    assert (np.diff(history["validation_loss"]) < 0).all()
+    assert history["validation_elbo"][-1] < history["validation_elbo"][0]
+    kl, elbo = history["kl"][-1], history["validation_elbo"][-1]
+    assert history["validation_loss"][-1] == pytest.approx(-elbo + 7 * kl, rel=0.05)
+
+
+def test_early_stopping_counts_from_the_last_best_and_starts_over_with_a_new_run():
+    stop = EarlyStopping(patience=2, monitor="loss")
+
+    def ends(losses: list[float]) -> list[bool]:
+        records = [Record(i, 9, {"loss": loss}, (print, print)) for i, loss in enumerate(losses)]
+        return [stop(record) for record in records]
+
+    assert ends([3.0, 4.0, 2.0, 2.5, 2.4]) == [False, False, False, False, True]
+    assert ends([9.0, 9.5]) == [False, False], "a new run: the old best, 2, is forgotten"
+    with pytest.raises(ValueError, match="loss"):
+        EarlyStopping(patience=2, monitor="kl")
+
+
+def test_a_global_latents_kl_is_spread_over_the_training_data_in_validation_too():
+    vae = small_vae(prior=dist.HalfNormal(2.0))
+    held_out = evaluate(vae, X[:10], size=200)["kl_per_latent.prior_scale"]
+    alone = evaluate(vae, X[:10])["kl_per_latent.prior_scale"]
+    assert alone == pytest.approx(20 * held_out)
 
 
 def test_validation_data_are_never_trained_on():
@@ -190,7 +261,7 @@ def test_validation_data_are_never_trained_on():
 
 
 def test_early_stopping_without_validation_says_so():
-    with pytest.raises(KeyError, match="validation_elbo"):
+    with pytest.raises(ValueError, match="validation_loss"):
         quiet(small_vae(), X, steps=2, callbacks=[EarlyStopping(patience=1)])
 
 
@@ -258,6 +329,25 @@ def test_a_nan_loss_stops_with_the_step_and_keeps_what_was_saved(tmp_path):
     assert all(value.isfinite().all() for value in run.read_weights().values())
 
 
+def test_weights_that_are_not_finite_are_never_saved(tmp_path):
+    """`where` hides the NaN of √ below 0 in the loss, but not in the gradient."""
+
+    class Rooted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(2, 64)
+
+        def forward(self, z: Tensor) -> Tensor:
+            h = self.linear(z)
+            return torch.where(h > 0, h.sqrt(), 0.0).reshape(-1, 1, 8, 8)
+
+    vae = small_vae()
+    vae.likelihood.decoder = Rooted()
+    with pytest.raises(NonFiniteLossError, match="a parameter is not finite at step 1"):
+        quiet(vae, X, steps=3, every=1, run=tmp_path)
+    assert not (tmp_path / "weights.safetensors").exists()
+
+
 def no_parameters(x: Tensor) -> None:
     with pyro.plate("data", len(x)):
         pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
@@ -275,7 +365,7 @@ def guide_of_z(x: Tensor) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        ({"batch_size": 201}, ValueError, "batch_size: expected 1 to 200"),
+        ({"batch_size": 201}, ValueError, "batch_size: expected at most 200"),
         ({"batch_size": 0}, ValueError, "batch_size"),
         ({"steps": 0}, ValueError, "steps"),
         ({"data": X[:0]}, ValueError, "at least one"),
@@ -292,7 +382,12 @@ def guide_of_z(x: Tensor) -> None:
         ({"validation": 1.5}, ValueError, "validation"),
         ({"objective": pyro.infer.Trace_ELBO()}, TypeError, "objective"),
         ({"pair": 3}, TypeError, "pair"),
-        ({"compile": "fast"}, ValueError, "mode"),
+        ({"pair": tempered(small_vae(), 4.0)}, ValueError, "tempered"),
+        ({"compile": "fast"}, ValueError, "compile"),
+        ({"steps": 2.5}, ValueError, "steps"),
+        ({"every": 0}, ValueError, "every"),
+        ({"data": digits()}, TypeError, r"data\.images"),
+        ({"data": (X, X)}, TypeError, "batches of 2 tensors"),
         ({"pair": (no_parameters, guide_of_z), "data": torch.ones(200)}, ValueError, "parameters"),
         ({"pair": (no_parameters, guide_without_z), "data": torch.ones(200)}, ValueError, "'z'"),
     ],

@@ -1,4 +1,4 @@
-"""Batches, windows and schedules."""
+"""BatchOrder, windows and schedules."""
 
 import math
 from itertools import islice
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pyro_bvae.training import NonFiniteLossError, schedules
-from pyro_bvae.training.batches import Batches
+from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.history import Window
 
 
@@ -17,7 +17,7 @@ from pyro_bvae.training.history import Window
 @given(st.integers(1, 40), st.data())
 def test_every_datum_comes_equally_often_in_full_batches(data, draw):
     size = draw.draw(st.integers(1, data))
-    batches = Batches(data, batch_size=size, generator=torch.Generator().manual_seed(0))
+    batches = BatchOrder(data, batch_size=size, generator=torch.Generator().manual_seed(0))
     passes = 3
     taken = list(islice(batches, data * passes // math.gcd(size, data * passes)))
     assert {len(batch) for batch in taken} == {size}
