@@ -76,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
         ),
         ("report", "write report.html into the run directory"),
     ):
-        command = commands.add_parser(name, help=text, description=f"{text.capitalize()}.")
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("run", metavar="RUN", type=Path, help="what `pyro-bvae train` wrote")
     return top
 
@@ -86,7 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         return _run(given)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, EOFError, FloatingPointError) as error:
         print(f"pyro-bvae {given.command}: {error}", file=sys.stderr)
         return 2
 

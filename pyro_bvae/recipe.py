@@ -75,6 +75,10 @@ class Recipe:
         for name, choices in (("likelihood", LIKELIHOODS), ("net", NETS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        if self.likelihood == "bernoulli" and self.likelihood_scale != 1.0:
+            raise ValueError(
+                "likelihood_scale: a Bernoulli likelihood has no σ; use it with likelihood normal"
+            )
 
     def load_data(self) -> Source:
         """Load the data; ValueError or FileNotFoundError say what is wrong with them."""
@@ -86,7 +90,12 @@ class Recipe:
         if path.suffix == ".npz":
             return as_source(_of_size(self.data, DSpritesFile(path), self.size))
         if path.suffix == ".npy" and path.is_file():
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            try:
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, EOFError) as error:
+                raise ValueError(
+                    f"{path}: expected an array np.save wrote, got a damaged file: {error}"
+                ) from error
             return as_source(_of_size(self.data, array, self.size))
         raise ValueError(
             f"data: expected one of {', '.join(DATASETS)}, a dSprites .npz file, an .npy array "
@@ -147,6 +156,11 @@ def load(run: str | Path) -> tuple[Recipe, VAE, Source]:
     Raises: FileNotFoundError or ValueError if it is incomplete, corrupt or of another version.
     """
     files = Run(run)
+    if not (files.path / FILE).is_file():
+        raise FileNotFoundError(
+            f"run: expected {files.path / FILE}, which `pyro-bvae train` writes; what fit(run=...) "
+            "wrote is read in Python, by Run(path).load_into(vae)"
+        )
     written = files.read_json(FILE)
     unknown = sorted(set(written) ^ {field.name for field in fields(Recipe)})
     if unknown:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_bvae import recipe
+from pyro_bvae import fit, recipe
 from pyro_bvae.cli import main
 from pyro_bvae.datasets import Sprites
 from pyro_bvae.diagnostics import disentanglement_scores
@@ -113,14 +113,42 @@ def test_report_is_written_again(run, capsys):
         (["--data", "digits", "--prior-scale", "wide"], "scale"),
         (["--data", "digits", "--batch-size", "5000"], "batch_size"),
         (["--data", "digits", "--steps", "0"], "steps"),
+        (["--data", "digits", "--likelihood-scale", "learned"], "likelihood_scale"),
+        (["--data", "empty.npy"], "empty.npy"),
     ],
 )
-def test_bad_options_are_one_line_and_status_2(options, message, tmp_path, capsys):
+def test_bad_options_are_one_line_and_status_2(options, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty.npy").touch()
     assert main(["train", "--run", str(tmp_path / "run"), "--net", "mlp", *options]) == 2
     error = capsys.readouterr().err
     assert error.startswith("pyro-bvae train: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_every_option_reaches_what_it_names(tmp_path):
+    """Options far from the defaults, read off the run they made."""
+    options = ["--data", "digits", "--net", "locatello", "--latents", "4", "--beta", "3", "--seed"]
+    options += ["5", "--prior-scale", "per_latent", "--likelihood", "normal", "--steps", "7"]
+    options += ["--likelihood-scale", "0.5", "--batch-size", "9", "--learning-rate", "0.01"]
+    assert main(["train", "--run", str(tmp_path), *options]) == 0
+    _, vae, _ = load(tmp_path)
+    assert vae.prior.scale().shape == (4,)
+    assert vae.likelihood.scale().item() == 0.5
+    kernels = [m.kernel_size for m in vae.posterior.encoder.modules() if hasattr(m, "kernel_size")]
+    assert kernels == [(4, 4)]
+    written = json.loads((tmp_path / "settings.json").read_text())
+    assert written["beta"] == {"beta": 3.0}
+    assert (written["steps"], written["batch_size"], written["seed"]) == (7, 9, 5)
+    assert written["optim"] == "Adam(lr=0.01)"
+
+
+def test_a_run_of_fit_alone_is_told_apart(tmp_path, capsys):
+    vae = Recipe(data="digits", net="mlp").build((1, 8, 8))
+    fit(vae, torch.rand(10, 1, 8, 8), steps=1, batch_size=5, run=tmp_path, progress=False)
+    assert main(["report", str(tmp_path)]) == 2
+    assert "load_into" in capsys.readouterr().err
 
 
 def test_an_existing_run_is_not_replaced_by_accident(run, capsys):

@@ -18,8 +18,9 @@ def overall(measured: Summary) -> list[str]:
         f"{number(measured.elbo)} nats per datum at β = 1: it pays "
         f"{number(measured.reconstruction)} nats for the reconstruction and "
         f"{number(measured.kl)} nats of KL.",
-        "The ELBO is a lower bound on log p(x), so higher is better; it compares models of the "
-        "same data and kind of likelihood only.",
+        "The ELBO is a lower bound on log p(x) (with a Bernoulli likelihood on grey values, on "
+        "a cross-entropy), so higher is better; it compares models of the same data and kind of "
+        "likelihood only.",
     ]
 
 

@@ -89,8 +89,7 @@ class Run:
         path = self.path / name
         if not path.is_file():
             raise FileNotFoundError(
-                f"run: expected {path}; give the directory that fit(run=...) or "
-                "`pyro-bvae train` wrote"
+                f"run: expected {path}; give the directory of a run that has made a record"
             )
         return path
 
