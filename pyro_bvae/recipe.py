@@ -66,7 +66,7 @@ class Recipe:
     likelihood: str = "bernoulli"
     likelihood_scale: float | str = 1.0
     net: str = "burgess"
-    steps: int = 3000
+    steps: int = 4000
     batch_size: int = 64
     learning_rate: float = 1e-3
     seed: int = 0
