@@ -170,7 +170,7 @@ class PriorContract(ModuleContract):
 
     @pytest.mark.parametrize("latents", [0, -1, 2.0, True, "2", None])
     def test_refuses_latents(self, latents):
-        with pytest.raises(ValueError, match=r"latents: expected a whole number .* >= 1, got"):
+        with pytest.raises(ValueError, match=r"latents: expected a whole number >= 1, got"):
             self.make(latents)
 
 
@@ -290,7 +290,7 @@ class PosteriorContract(ModuleContract):
 
     @pytest.mark.parametrize("latents", [0, -1, 2.0, True, "2", None])
     def test_refuses_latents(self, latents):
-        with pytest.raises(ValueError, match=r"latents: expected a whole number .* >= 1, got"):
+        with pytest.raises(ValueError, match=r"latents: expected a whole number >= 1, got"):
             self.make(latents=latents)
 
     def test_refuses_an_encoder_of_unknown_width(self):

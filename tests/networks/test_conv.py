@@ -137,7 +137,7 @@ def test_refuses_names_and_latents():
         ValueError, match=r"net: expected one of \['burgess', 'locatello'\], got 'r"
     ):
         conv_encoder((1, 64, 64), net="resnet")
-    with pytest.raises(ValueError, match="latents: expected a whole number of latents >= 1, got 0"):
+    with pytest.raises(ValueError, match="latents: expected a whole number >= 1, got 0"):
         conv_decoder(0, (1, 64, 64))
 
 

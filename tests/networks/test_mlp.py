@@ -45,5 +45,5 @@ def test_refuses():
         mlp_encoder((2, 2))(torch.zeros(5, 4))
     with pytest.raises(ValueError, match=r"z: expected shape \[n, 3\], got \[5, 4\]"):
         mlp_decoder(3, (2, 2))(torch.zeros(5, 4))
-    with pytest.raises(ValueError, match="latents: expected a whole number of latents >= 1"):
+    with pytest.raises(ValueError, match="latents: expected a whole number >= 1"):
         mlp_decoder(0, (2, 2))
