@@ -327,9 +327,7 @@ def test_refuses_data(x, error, message, loss):
 @pytest.mark.parametrize("size", [5, 0, -1, 10.5, True, "6"])
 def test_refuses_size(size):
     vae = build()
-    message = (
-        "size: expected (at least the batch's 6 data|a whole number >= 1), got"
-    )
+    message = "size: expected (at least the batch's 6 data|a whole number >= 1), got"
     for function in (vae.guide, vae.model):
         with pytest.raises(ValueError, match=message):
             function(X, size=size)
