@@ -13,11 +13,10 @@ torch.set_num_threads(1)
 
 @pytest.fixture(autouse=True)
 def float64_seeded_and_clean():
-    """Float64, seed 0, and an empty parameter store before and after."""
-    previous = torch.get_default_dtype()
+    """Float64, seed 0 and an empty parameter store; torch's own float32 afterwards."""
     torch.set_default_dtype(torch.float64)
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     yield
     pyro.clear_param_store()
-    torch.set_default_dtype(previous)
+    torch.set_default_dtype(torch.float32)
