@@ -2,8 +2,9 @@
 
 The data have the spectrum's covariance exactly, so the answers are the population's. Every run is
 full batch, with a learning rate that falls twice; what is left is the noise of the guide's draws.
-It enters the objective in second order and the parameters in first: over seeds 0 to 4 the
-objective came within 4e-4 of the optimum, parameters within 0.02, hence the tolerances.
+It enters the objective in second order and the parameters in first. The tolerances are not
+derived: at seed 0, the only one measured, the objective came within 5e-4 of the optimum and rate
+and distortion within 6e-3, and they leave room above that.
 """
 
 import pytest
