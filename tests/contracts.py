@@ -126,6 +126,23 @@ def normalisation(log_prob, low=-torch.inf, high=torch.inf):
         return quad(lambda x: log_prob(torch.tensor(x)).exp().item(), low, high)[0]
 
 
+class Aware(nn.Module):
+    """A network that multiplies what it takes by 1 + c, for a context c `[n, 1]`."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.features = getattr(net, "features", None)
+
+    def forward(self, x, context=None):
+        if context is None:
+            return self.net(x)
+        return self.net(x * (1 + context.reshape(-1, *[1] * (x.dim() - 1))))
+
+    def __getitem__(self, index):
+        return self.net[index]
+
+
 class PriorContract(ModuleContract):
     """p(z): give `make`, which builds a prior over `self.latents` latents."""
 
@@ -167,6 +184,14 @@ class PriorContract(ModuleContract):
         for name in of_model.stochastic_nodes:
             assert of_model.nodes[name]["fn"].event_shape == of_guide.nodes[name]["fn"].event_shape
             assert of_guide.nodes[name]["fn"].has_rsample
+
+    def test_takes_context(self):
+        torch.manual_seed(0)
+        expected = self.make()
+        z = torch.randn(5, self.latents)
+        assert torch.equal(
+            self.log_prob(expected, (torch.randn(5, 2),), z), self.log_prob(expected, (), z)
+        )
 
     @pytest.mark.parametrize("latents", [0, -1, 2.0, True, "2", None])
     def test_refuses_latents(self, latents):
@@ -214,6 +239,21 @@ class LikelihoodContract(ModuleContract):
             alone = likelihood(z[i, j]).log_prob(x[j])
             assert alone.shape == ()
             assert torch.allclose(together[i, j], alone, rtol=1e-12)
+
+    def test_passes_context_to_the_decoder(self):
+        """Also under a particle dimension, where the context is repeated."""
+        likelihood = self.make(Aware(self.decoder()))
+        z, context = torch.randn(4, 5, self.latents), torch.rand(5, 1)
+        scaled, plain = likelihood(z, context), likelihood(z * (1 + context))
+        x = self.support(plain)
+        assert scaled.batch_shape == (4, 5)
+        assert torch.allclose(scaled.log_prob(x), plain.log_prob(x), rtol=1e-12)
+        assert not torch.allclose(likelihood(z).log_prob(x), plain.log_prob(x))
+
+    def test_refuses_context_of_another_length(self):
+        likelihood = self.make(Aware(self.decoder()))
+        with pytest.raises(ValueError, match=r"context: expected shape \[5, ...\].*got \[4, 1\]"):
+            likelihood(torch.randn(2, 5, self.latents), torch.rand(4, 1))
 
     def test_mean_is_the_mean_of_draws(self):
         """Within 5 standard errors, for every pixel."""
@@ -278,6 +318,24 @@ class PosteriorContract(ModuleContract):
         assert z.shape == (4, 5, self.latents)
         assert fn.log_prob(z).shape == (4, 5)
         assert torch.allclose(fn.log_prob(z)[2], fn.log_prob(z[2]))
+
+    def test_passes_context_to_the_encoder(self):
+        posterior = self.make(encoder=Aware(self.encoder()))
+        (x,) = self.inputs(posterior)
+        context = torch.rand(5, 1)
+        scaled = x * (1 + context.reshape(5, *[1] * (x.dim() - 1)))
+        z = posterior(x).sample()
+        expected = posterior(scaled).log_prob(z)
+        assert torch.allclose(posterior(x, context).log_prob(z), expected, rtol=1e-12)
+        assert torch.allclose(posterior.code(x, context), posterior.code(scaled), rtol=1e-12)
+        assert not torch.allclose(posterior(x).log_prob(z), expected)
+
+    def test_code_is_a_point_for_each_datum(self):
+        posterior = self.make()
+        (x,) = self.inputs(posterior)
+        code = posterior.code(x)
+        assert code.shape == (5, self.latents)
+        assert torch.equal(code, posterior.code(x))
 
     def test_each_datum_has_its_own(self):
         posterior = self.make()

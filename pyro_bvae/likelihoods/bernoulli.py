@@ -26,9 +26,9 @@ class BernoulliLikelihood(Likelihood):
     torch.Size([1, 8, 8])
     """
 
-    def forward(self, z: Tensor) -> Distribution:
+    def forward(self, z: Tensor, *context: Tensor) -> Distribution:
         """Return p(x|z)."""
-        logits = self.decode(z)
+        logits = self.decode(z, *context)
         return Bernoulli(logits=logits, validate_args=False).to_event(logits.dim() - z.dim() + 1)
 
     def check(self, x: Tensor) -> None:

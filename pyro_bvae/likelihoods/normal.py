@@ -51,7 +51,7 @@ class NormalLikelihood(Likelihood):
             )
         self.scale = Scale(scale, learned=learned)
 
-    def forward(self, z: Tensor) -> Distribution:
+    def forward(self, z: Tensor, *context: Tensor) -> Distribution:
         """Return p(x|z)."""
-        mean = self.decode(z)
+        mean = self.decode(z, *context)
         return Normal(mean, self.scale()).to_event(mean.dim() - z.dim() + 1)

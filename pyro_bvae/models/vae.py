@@ -107,8 +107,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """Return the codes `[batch, latents]` of x: the posterior means E[z|x]."""
-        return self.posterior(x).mean
+        """Return the codes `[batch, latents]` of x: `posterior.code`, the means of q(z|x)."""
+        return self.posterior.code(x)
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

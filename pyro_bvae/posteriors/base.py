@@ -12,7 +12,8 @@ class Posterior(nn.Module, ABC):
     """An amortised posterior q(z|x) over `latents` dimensions.
 
     Calling it on x `[batch, *shape]` returns a reparameterised `pyro.distributions` object of
-    batch shape `[batch]` and event shape `[latents]`.
+    batch shape `[batch]` and event shape `[latents]`. Context tensors `[batch, ...]`, such as
+    labels, are passed on to the encoder: `encoder(x, *context)`.
     """
 
     latents: int
@@ -22,5 +23,9 @@ class Posterior(nn.Module, ABC):
         self.latents = check_latents(latents)
 
     @abstractmethod
-    def forward(self, x: Tensor) -> Distribution:
-        """Return q(z|x)."""
+    def forward(self, x: Tensor, *context: Tensor) -> Distribution:
+        """Return q(z|x), or q(z|x, context)."""
+
+    def code(self, x: Tensor, *context: Tensor) -> Tensor:
+        """Return the point `[batch, latents]` that stands for x: the mean of q(z|x)."""
+        return self(x, *context).mean

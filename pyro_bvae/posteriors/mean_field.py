@@ -3,11 +3,12 @@
 from pyro.distributions import Normal
 from torch import Tensor, nn
 
-from pyro_bvae.posteriors.base import Posterior
+from pyro_bvae.checks import check_latents
+from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.types import Distribution
 
 
-class MeanFieldPosterior(Posterior):
+class MeanFieldPosterior(AmortisedPosterior):
     """q(z|x) = N(μ(x), diag σ²(x)), μ and log σ² linear in the encoder's features.
 
     Args:
@@ -31,24 +32,10 @@ class MeanFieldPosterior(Posterior):
     """
 
     def __init__(self, encoder: nn.Module, latents: int, *, features: int | None = None) -> None:
-        super().__init__(latents)
-        width = features or getattr(encoder, "features", None)
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(
-                f"features: {type(encoder).__name__} has no .features to tell its width; pass "
-                f"features=, the second dimension of what it returns (got {width!r})"
-            )
-        self.encoder = encoder
-        self.head = nn.Linear(width, 2 * latents)
+        numbers = 2 * check_latents(latents)
+        super().__init__(encoder, latents, numbers=numbers, features=features)
 
-    def forward(self, x: Tensor) -> Distribution:
-        """Return q(z|x)."""
-        features = self.encoder(x)
-        expected = (len(x), self.head.in_features)
-        if features.shape != expected:
-            raise ValueError(
-                f"encoder: expected features of shape {list(expected)}, "
-                f"got {list(features.shape)}; check the encoder or features="
-            )
-        loc, log_variance = self.head(features).chunk(2, dim=-1)
+    def family(self, numbers: Tensor) -> Distribution:
+        """Return N(μ, diag σ²), λ being μ and log σ²."""
+        loc, log_variance = numbers.chunk(2, dim=-1)
         return Normal(loc, (0.5 * log_variance).exp()).to_event(1)

@@ -43,7 +43,7 @@ class NormalPrior(Prior):
         else:
             self.scale = Scale(scale, learned={"learned": (), "per_latent": (latents,)})
 
-    def forward(self) -> Distribution:
+    def forward(self, *context: Tensor) -> Distribution:
         """Return p(z) given σ."""
         return Normal(self.loc, self.scale()).to_event(1)
 
