@@ -1,0 +1,279 @@
+"""Draws of any pair on any data, scored per datum: what every posterior diagnostic starts from."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pyro
+import torch
+from pyro import poutine
+from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+
+from pyro_bvae.beta import untempered
+from pyro_bvae.checks import check_count
+from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.diagnostics.layout import (
+    Values,
+    as_sampled,
+    check_guide,
+    held,
+    latent_values,
+    layout_of,
+    log_prob,
+    run,
+    run_stacked,
+    shared_values,
+    simulated_arguments,
+)
+from pyro_bvae.diagnostics.target import Target
+from pyro_bvae.training.source import (
+    check_arguments,
+    device_of,
+    evaluating,
+    own_randomness,
+    read,
+)
+from pyro_bvae.types import PairLike, as_pair
+
+_PROBED = 3
+_SHARED_DRAWS = 999
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Latents drawn from the guide, and what model and guide say of them, at β = 1.
+
+    Attributes:
+        latents: of every latent site in the plate of the data, `[draws, batch, *shape]`.
+        shared: of every other latent site, such as a prior's σ, `[draws, *shape]`.
+        log_prior, log_likelihood, log_guide: log p(z), log p(x|z) and log q(z|x) of the former,
+            given the latter, `[draws, batch]`, nats.
+    """
+
+    latents: dict[str, Tensor]
+    shared: dict[str, Tensor]
+    log_prior: Tensor
+    log_likelihood: Tensor
+    log_guide: Tensor
+
+    def log_weights(self, target: Target) -> Tensor:
+        """Return log p(z) + (1/β) log p(x|z) − log q(z|x), `[draws, batch]`, nats."""
+        return self.log_prior + target.power * self.log_likelihood - self.log_guide
+
+
+def concatenated(parts: list[Draws], dim: int) -> Draws:
+    """Join draws of the same data (`dim=0`), or of other data (`dim=1`)."""
+    first = parts[0]
+    shared = {n: torch.cat([p.shared[n] for p in parts]) for n in first.shared}
+    return Draws(
+        latents={n: torch.cat([p.latents[n] for p in parts], dim) for n in first.latents},
+        shared=first.shared if dim else shared,
+        log_prior=torch.cat([p.log_prior for p in parts], dim),
+        log_likelihood=torch.cat([p.log_likelihood for p in parts], dim),
+        log_guide=torch.cat([p.log_guide for p in parts], dim),
+    )
+
+
+class Sampler:
+    """Draws from the guide of any pair on any data, at β = 1 whatever the pair is tempered to.
+
+    All of its methods are to be called within `with sampler.running(seed)`, where modules are in
+    evaluation mode, Pyro validates nothing, and torch's random state is put back afterwards.
+
+    Several draws are taken in one run, in a plate around the pair's own, if that gives a pair the
+    same log-probabilities as one run for each; else in a loop.
+
+    Args:
+        pair: a `VAE`, a `Pair` or any `(model, guide)`, its latents in a plate of the data.
+        data: a tensor, an array, a data set, or a tuple of them (see `datasets.as_source`).
+        batch_size: the most draws × data that go through the pair at once.
+        hold_shared: keep the latents that are no datum's own, such as a prior's σ, at the medians
+            of what the guide draws for them; else they vary with the draws.
+
+    Raises:
+        TypeError, ValueError: data that are none, or a pair that does not fit them or has no plate.
+
+    >>> import pyro.distributions as dist
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+    >>> def guide(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+    >>> sampler = Sampler((model, guide), torch.zeros(2))
+    >>> with sampler.running(seed=0):
+    ...     draws = sampler.draw(torch.arange(2), 3)
+    >>> draws.latents["z"].shape, draws.log_weights(Target())[0]
+    (torch.Size([3, 2]), tensor([-1.2655, -1.2655]))
+    """
+
+    def __init__(
+        self, pair: PairLike, data: Any, *, batch_size: int = 256, hold_shared: bool = True
+    ) -> None:
+        self.pair = as_pair(pair)
+        self.source = as_source(data)
+        self.batch_size = check_count(batch_size, "batch_size")
+        self._given = pair
+        check_arguments(pair, self.source)
+        self._device = _device(pair, self.arguments(torch.tensor([0])))
+        self.shared: dict[str, Tensor] = {}
+        with self.running(seed=0), torch.no_grad():
+            self._probe()
+            if hold_shared and self.layout.shared:
+                self.shared = self._medians()
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    @contextmanager
+    def running(self, seed: int) -> Iterator[None]:
+        """Let the pair run: untempered, in evaluation mode, with randomness of its own."""
+        with (
+            evaluating(self._given),
+            _called_modules_evaluate(),
+            own_randomness(self._device, seed),
+            untempered(),
+            pyro.validation_enabled(False),
+        ):
+            yield
+
+    def arguments(self, indices: Tensor) -> tuple[Tensor, ...]:
+        """Return the data at `indices` as the arguments of model and guide."""
+        return read(self.source, indices, self._given)
+
+    def draw(self, indices: Tensor, num_samples: int) -> Draws:
+        """Draw from the guide for the data at `indices`, all at once."""
+        args = self.arguments(indices)
+        if self.stacks:
+            return self._stacked(args, num_samples)
+        return concatenated([self.score(args) for _ in range(num_samples)], dim=0)
+
+    def parts(self, num_samples: int) -> Iterator[tuple[Tensor, Draws]]:
+        """Yield all data's draws, `batch_size` at a time: first all draws of the first data."""
+        draws = min(num_samples, max(1, math.isqrt(self.batch_size)))
+        for indices in torch.arange(len(self)).split(max(1, self.batch_size // draws)):
+            for some in torch.arange(num_samples).split(draws):
+                yield indices, self.draw(indices, len(some))
+
+    def simulate(self, indices: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+        """Draw latents from the prior and data like those at `indices` from the likelihood.
+
+        Returns: the latents `{site: [batch, *shape]}`, exact draws from p(z|x) of the data, and
+            these data in the place of the given ones among the arguments.
+        """
+        args = self.arguments(indices)
+        model = held(poutine.uncondition(self.pair.model), self.shared)
+        trace = poutine.trace(model).get_trace(*args)
+        latents = latent_values(trace, self.layout, len(indices), 1)
+        return {n: v[0] for n, v in latents.items()}, simulated_arguments(trace, self.layout, args)
+
+    def score(self, args: tuple[Tensor, ...], values: Values | None = None) -> Draws:
+        """Score one draw for the data in `args`: the guide's, but for sites given in `values`."""
+        given = as_sampled({**self.shared, **(values or {})}, self.layout)
+        return self._read(run(self.pair, args, values=given), args, 1)
+
+    def _stacked(self, args: tuple[Tensor, ...], draws: int) -> Draws:
+        traces = run_stacked(self.pair, args, draws, self.layout, values=self.shared)
+        return self._read(traces, args, draws)
+
+    def _read(self, traces: tuple[Any, Any], args: tuple[Tensor, ...], draws: int) -> Draws:
+        guide, model = traces
+        layout, batch = self.layout, len(args[0])
+        return Draws(
+            latents=latent_values(guide, layout, batch, draws),
+            shared=shared_values(guide, layout, draws),
+            log_prior=log_prob(model, layout, batch, observed=False, draws=draws),
+            log_likelihood=log_prob(model, layout, batch, observed=True, draws=draws),
+            log_guide=log_prob(guide, layout, batch, observed=None, draws=draws),
+        )
+
+    def _probe(self) -> None:
+        """Read the layout from a few data, and whether draws can be taken together."""
+        args = self.arguments(torch.arange(min(len(self), _PROBED)))
+        with pyro.validation_enabled(True):
+            guide, model = run(self.pair, args)
+        self.layout = layout_of(model, len(args[0]))
+        check_guide(guide, self.layout, len(args[0]))
+        self.stacks = self._can_stack(args)
+
+    def _can_stack(self, args: tuple[Tensor, ...]) -> bool:
+        try:
+            together = self._stacked(args, 2)
+        except Exception:  # of any kind: a user's model that cannot take more dimensions
+            return False
+        sites = together.latents | together.shared
+        for draw in range(2):
+            alone = self.score(args, {name: value[draw] for name, value in sites.items()})
+            for name in ("log_prior", "log_likelihood", "log_guide"):
+                one, two = getattr(alone, name)[0], getattr(together, name)[draw]
+                if not torch.allclose(one, two, rtol=1e-3, atol=1e-3, equal_nan=True):
+                    return False
+        return True
+
+    def _medians(self) -> dict[str, Tensor]:
+        """Return the medians of the guide's draws of the shared latents."""
+        args = self.arguments(torch.tensor([0]))
+        draws = [
+            shared_values(run(self.pair, args)[0], self.layout, 1) for _ in range(_SHARED_DRAWS)
+        ]
+        return {name: torch.cat([d[name] for d in draws]).median(0).values for name in draws[0]}
+
+
+@torch.no_grad()
+def log_weights(
+    pair: PairLike,
+    data: Any,
+    *,
+    num_samples: int,
+    target: Target | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Tensor:
+    """Return log p(z) + (1/β) log p(x|z) − log q(z|x) of draws from the guide, `[draws, data]`.
+
+    >>> import pyro.distributions as dist
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+    >>> def guide(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+    >>> log_weights((model, guide), torch.zeros(1), num_samples=2)
+    tensor([[-1.2655],
+            [-1.2655]])
+    """
+    check_count(num_samples, "num_samples")
+    sampler = Sampler(pair, data, batch_size=batch_size)
+    columns: dict[int, list[Tensor]] = {}
+    with sampler.running(seed):
+        for indices, draws in sampler.parts(num_samples):
+            weights = draws.log_weights(target or Target())
+            columns.setdefault(int(indices[0]), []).append(weights)
+    return torch.cat([torch.cat(parts) for parts in columns.values()], 1)
+
+
+@contextmanager
+def _called_modules_evaluate() -> Iterator[None]:
+    """Put every module that is called meanwhile into evaluation mode, and back afterwards."""
+    trained: list[nn.Module] = []
+
+    def evaluate(module: nn.Module, _: Any) -> None:
+        if module.training:
+            trained.append(module)
+            module.training = False
+
+    handle = register_module_forward_pre_hook(evaluate)
+    try:
+        yield
+    finally:
+        handle.remove()
+        for module in trained:
+            module.training = True
+
+
+def _device(pair: PairLike, args: tuple[Tensor, ...]) -> torch.device | None:
+    """The device of the pair's parameters, else of its data."""
+    return device_of(pair) or args[0].device
