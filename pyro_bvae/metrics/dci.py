@@ -12,7 +12,14 @@ from pyro_bvae.metrics.boosting import Fitted, boost
 from pyro_bvae.metrics.histograms import HistogramGrower
 from pyro_bvae.metrics.information import count_entropy
 from pyro_bvae.metrics.inputs import Array, ArrayLike, as_matrix, training_and_test
-from pyro_bvae.metrics.score import Interval, Score, bootstrap_interval, check_seed
+from pyro_bvae.metrics.score import (
+    Interval,
+    Score,
+    around,
+    bootstrap_interval,
+    check_seed,
+    subsampling_deviations,
+)
 
 _WORTH_PROCESSES = 300_000
 
@@ -23,6 +30,7 @@ class DCIScore(Score):
 
     Attributes:
         completeness: weighted mean over factors of 1 − entropy of the latents that predict it.
+        completeness_interval: as `interval`, None where that is.
         informativeness: accuracy on the test points, mean over factors.
         informativeness_interval: 95 % bootstrap interval over test points, the trees held fixed.
         train_informativeness: accuracy on the points the trees were fitted on.
@@ -33,6 +41,7 @@ class DCIScore(Score):
     """
 
     completeness: float
+    completeness_interval: Interval | None
     informativeness: float
     informativeness_interval: Interval
     train_informativeness: float
@@ -47,6 +56,7 @@ def dci(
     test_codes: ArrayLike,
     test_factors: ArrayLike,
     *,
+    refits: int = 0,
     seed: int = 0,
 ) -> DCIScore:
     """Disentanglement, completeness and informativeness from gradient-boosted trees.
@@ -57,16 +67,17 @@ def dci(
     code has the identity for R: the ceilings are 1, I's only where images tell all classes apart.
     Invariant to permuting, shifting, scaling and flipping latents, but for the seed's choice
     between equally good splits (a few thousandths), and as long as float32 and 1e-7 tell their
-    values apart. No interval for D and C: they come from the fit, and refitting to every resample
-    would cost a hundred times the metric. Large samples are fitted by a process for each core, one
-    factor at a time, with the same result.
+    values apart. The intervals of D and C cost refits: ask for them with `refits`. Large
+    samples are fitted by a process for each core, one factor at a time, with the same result.
 
     Args:
         codes: `[n, latents]`, at least 2 latents, usually posterior means of 10,000 points.
         factors: `[n, factors]`, class indices, at least 2 factors.
         test_codes: `[m, latents]`, usually of 5,000 points.
         test_factors: `[m, factors]`.
-        seed: of the choice between equally good splits, and of the bootstrap.
+        refits: to random quarters of the points, for the intervals of D and C; 0 for none, else
+            2 or more: eight cost about twice the rest.
+        seed: of the choice between equally good splits, and of the intervals.
 
     Returns: `DCIScore`, all between 0 and 1.
 
@@ -84,7 +95,7 @@ def dci(
     >>> round(result.score, 6), round(result.completeness, 6), result.informativeness
     (1.0, 1.0, 1.0)
     """
-    return _dci(codes, factors, test_codes, test_factors, fit=boost, seed=seed)
+    return _dci(codes, factors, test_codes, test_factors, fit=boost, refits=refits, seed=seed)
 
 
 def dci_forest(
@@ -93,6 +104,7 @@ def dci_forest(
     test_codes: ArrayLike,
     test_factors: ArrayLike,
     *,
+    refits: int = 0,
     seed: int = 0,
 ) -> DCIScore:
     """`dci` with random forests of 100 trees in place of boosting; not comparable with it.
@@ -106,7 +118,7 @@ def dci_forest(
     >>> dci_forest(factors[:200], factors[:200], factors[200:], factors[200:]).score > 0.8
     True
     """
-    return _dci(codes, factors, test_codes, test_factors, fit=_forest, seed=seed)
+    return _dci(codes, factors, test_codes, test_factors, fit=_forest, refits=refits, seed=seed)
 
 
 def dci_histogram(
@@ -115,6 +127,7 @@ def dci_histogram(
     test_codes: ArrayLike,
     test_factors: ArrayLike,
     *,
+    refits: int = 0,
     seed: int = 0,
 ) -> DCIScore:
     """`dci` with each latent cut into 128 quantile bins: faster, and nearly the same.
@@ -130,7 +143,7 @@ def dci_histogram(
     (1.0, 1.0, 1.0)
     """
     fit = partial(boost, growing=HistogramGrower)
-    return _dci(codes, factors, test_codes, test_factors, fit=fit, seed=seed)
+    return _dci(codes, factors, test_codes, test_factors, fit=fit, refits=refits, seed=seed)
 
 
 def disentanglement(importance: ArrayLike) -> float:
@@ -159,22 +172,28 @@ def _dci(
     test_factors: ArrayLike,
     *,
     fit: Callable[..., Fitted],
+    refits: int,
     seed: int,
 ) -> DCIScore:
     x, y, test_x, test_y = training_and_test(codes, factors, test_codes, test_factors, latents=2)
     if y.shape[1] < 2:
         raise ValueError("factors: expected at least 2 factors to compare, got 1")
     check_seed(seed)
+    if isinstance(refits, bool) or not isinstance(refits, int) or refits < 0 or refits == 1:
+        raise ValueError(f"refits: expected 0, or a whole number >= 2, got {refits!r}")
     fits = _fit_each(partial(fit, x, test_points=test_x, seed=seed), y)
-    importance = np.stack([f.importance for f in fits], axis=1)
+    importance = _importance(fits)
     hits = np.stack([f.test_predicted for f in fits], axis=1) == test_y
     train_hits = np.stack([f.predicted for f in fits], axis=1) == y
     accuracy = float(hits.mean())
+    both = [disentanglement(importance), disentanglement(importance.T)]
+    intervals = _intervals(fit, x, y, both, refits=refits, seed=seed)
     return DCIScore(
-        score=disentanglement(importance),
-        interval=None,
+        score=both[0],
+        interval=intervals[0],
         ceiling=1.0,
-        completeness=disentanglement(importance.T),
+        completeness=both[1],
+        completeness_interval=intervals[1],
         informativeness=accuracy,
         informativeness_interval=bootstrap_interval(
             lambda counts: float(counts @ hits.mean(axis=1) / len(hits)),
@@ -198,6 +217,28 @@ def _fit_each(fit: Callable[..., Fitted], factors: Array) -> list[Fitted]:
         delayed(fit)(classes=factors[:, j]) for j in order
     )
     return [fits[place] for place in np.argsort(order)]
+
+
+def _intervals(
+    fit: Callable[..., Fitted], x: Array, y: Array, scores: list[float], *, refits: int, seed: int
+) -> list[Interval | None]:
+    """The intervals of D and C from trees refitted to quarters of the points."""
+    if not refits:
+        return [None, None]
+
+    def of_part(part: Array) -> list[float]:
+        fits = _fit_each(partial(fit, x[part], test_points=x[:1], seed=seed), y[part])
+        importance = _importance(fits)
+        return [disentanglement(importance), disentanglement(importance.T)]
+
+    deviations = subsampling_deviations(
+        of_part, len(x), part=max(len(x) // 4, 1), replicates=refits, seed=seed
+    )
+    return [around(*pair) for pair in zip(scores, deviations, strict=True)]
+
+
+def _importance(fits: list[Fitted]) -> Array:
+    return np.stack([f.importance for f in fits], axis=1)
 
 
 def _row_disentanglements(importance: Array) -> Array:

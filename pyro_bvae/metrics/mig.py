@@ -13,7 +13,13 @@ from pyro_bvae.metrics.information import (
     table_information,
 )
 from pyro_bvae.metrics.inputs import Array, ArrayLike, codes_and_classes
-from pyro_bvae.metrics.score import Score, bootstrap_interval, check_seed, perfect_code
+from pyro_bvae.metrics.score import (
+    Score,
+    bootstrap_interval,
+    check_seed,
+    perfect_code,
+    subsampling_interval,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -90,14 +96,14 @@ def mig_knn(
     I_ij = ψ(n) + ψ(k) − ⟨ψ(n_class)⟩ − ⟨ψ(m)⟩, where m counts the points no farther from a point
     than the k-th nearest of its own class. No bins, so a smooth monotone warp of a latent hardly
     matters, a factor of many classes loses nothing, and noise tells nothing but for a variance.
-    Meant for continuous latents: of one that takes few values it keeps less. No interval: resampled
-    points have themselves for neighbours.
+    Meant for continuous latents: of one that takes few values it keeps less. The interval is from
+    subsamples, as a point drawn twice would have itself for a neighbour.
 
     Args:
         codes: `[n, latents]`, at least 2 latents.
         factors: `[n, factors]`, class indices.
         neighbours: k; classes of k points or fewer are estimated with fewer.
-        seed: of the jitter of 1e-10 that parts equal values.
+        seed: of the jitter of 1e-10 that parts equal values, and of the subsamples.
 
     Returns: `MIGScore`, the score between 0 and 1.
 
@@ -120,12 +126,17 @@ def mig_knn(
     check_seed(seed)
     nats = entropy(y)
     information = _knn_information(x, y, neighbours, seed)
-    gaps = np.minimum(top_two_gap(information) / nats, 1.0)
+    gaps = _knn_gaps(information, nats)
+    score = float(gaps.mean())
     perfect = _knn_information(perfect_code(y), y, neighbours, seed)
+
+    def of_part(part: Array) -> float:
+        return float(_knn_gaps(_knn_information(x[part], y[part], neighbours, seed), nats).mean())
+
     return MIGScore(
-        score=float(gaps.mean()),
-        interval=None,
-        ceiling=float(np.minimum(top_two_gap(perfect) / nats, 1.0).mean()),
+        score=score,
+        interval=subsampling_interval(of_part, len(x), score=score, seed=seed),
+        ceiling=float(_knn_gaps(perfect, nats).mean()),
         gaps=gaps,
         mutual_information=information,
         entropy=nats,
@@ -141,6 +152,10 @@ def top_two_gap(matrix: Array) -> Array:
 def _gaps(tables: Array) -> Array:
     gaps, nats = top_two_gap(table_information(tables)), _factor_entropy(tables)
     return np.divide(gaps, nats, out=np.zeros_like(gaps), where=nats > 0)
+
+
+def _knn_gaps(information: Array, nats: Array) -> Array:
+    return np.minimum(top_two_gap(information) / nats, 1.0)
 
 
 def _factor_entropy(tables: Array) -> Array:

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklearn.linear_model import Lasso
 
 from pyro_bvae.metrics.inputs import Array, ArrayLike, as_matrix, standardise
-from pyro_bvae.metrics.score import Score
+from pyro_bvae.metrics.score import Score, jackknife_interval
 
 _LASSO_PENALTY = 0.1
 _LEAST_KL = 0.01
@@ -47,7 +47,7 @@ def udr(
     or less are left out; two models of which one has none left score 0. Invariant to permuting,
     shifting, scaling and flipping latents. The ceiling, that of equal models with uncorrelated
     latents, is 1 for Spearman and .9 for the lasso, whose penalty shrinks every coefficient by .1.
-    No interval: the pairs share few models, and resampling points does not vary what was trained.
+    The interval is the jackknife's over models: what other seeds could have given; None for two.
 
     Args:
         codes: of the same points by each of 2 or more models, `[n, latents]` each.
@@ -75,16 +75,29 @@ def udr(
     similar = _lasso if correlation == "lasso" else _spearman
     similarity = tuple(tuple(None if a is b else similar(a, b) for b in latents) for a in latents)
     pairs = np.array([[0.0 if r is None else _agreement(r) for r in row] for row in similarity])
-    others = ~np.eye(len(latents), dtype=bool)
-    model_scores = np.array([np.median(pairs[others[:, j], j]) for j in range(len(latents))])
+    model_scores = _model_scores(pairs)
+    score = float(model_scores.mean())
     return UDRScore(
-        score=float(model_scores.mean()),
-        interval=None,
+        score=score,
+        interval=jackknife_interval(_without_each(pairs), score=score),
         ceiling=1.0 - _LASSO_PENALTY if correlation == "lasso" else 1.0,
         model_scores=model_scores,
         pairs=pairs,
         similarity=similarity,
     )
+
+
+def _model_scores(pairs: Array) -> Array:
+    others = ~np.eye(len(pairs), dtype=bool)
+    return np.array([np.median(pairs[others[:, j], j]) for j in range(len(pairs))])
+
+
+def _without_each(pairs: Array) -> Array:
+    """The score without each model; empty for two, of which one leaves no pair."""
+    if len(pairs) < 3:
+        return np.empty(0)
+    left = (np.delete(np.delete(pairs, m, axis=0), m, axis=1) for m in range(len(pairs)))
+    return np.array([_model_scores(rest).mean() for rest in left])
 
 
 def _informative(codes: Sequence[ArrayLike], kl: Sequence[ArrayLike]) -> list[Array]:

@@ -100,6 +100,31 @@ def test_noise_informs_of_nothing():
     assert low < result.informativeness < high
 
 
+def test_intervals_are_those_of_subsampling():
+    rng = np.random.default_rng(0)
+    factors = sample(400)
+    codes = factors @ np.eye(2, 3) + 0.5 * rng.normal(size=(400, 3))
+    result = dci_histogram(codes, factors, codes, factors, refits=3, seed=5)
+    draws = np.random.default_rng(5)
+    parts = [draws.permutation(400)[:100] for _ in range(3)]
+    refitted = [dci_histogram(codes[p], factors[p], codes[p], factors[p], seed=5) for p in parts]
+    for interval, score, name in [
+        (result.interval, result.score, "score"),
+        (result.completeness_interval, result.completeness, "completeness"),
+    ]:
+        deviation = np.std([getattr(r, name) for r in refitted], ddof=1) * np.sqrt(100 / 300)
+        assert interval == pytest.approx(
+            (score - 1.959964 * deviation, score + 1.959964 * deviation)
+        )
+    assert dci_histogram(codes, factors, codes, factors).interval is None
+
+
+@pytest.mark.parametrize("refits", [-1, 1, 2.0, True])
+def test_a_number_of_refits_that_gives_no_interval_is_refused(refits):
+    with pytest.raises(ValueError, match=r"refits: expected 0, or a whole number >= 2, got"):
+        dci(sample(50), sample(50), sample(50), sample(50), refits=refits)
+
+
 def test_histograms_grow_the_same_trees_where_no_bin_holds_two_values(monkeypatch):
     # Five stages: later ones single out points that several features single out equally well.
     monkeypatch.setattr(boosting, "_STAGES", 5)

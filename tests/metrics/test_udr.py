@@ -6,6 +6,7 @@ from scipy.stats import spearmanr
 from sklearn.linear_model import Lasso
 
 from pyro_bvae.metrics import udr
+from pyro_bvae.metrics.score import jackknife_interval
 
 KINDS = ["lasso", "spearman"]
 
@@ -95,3 +96,25 @@ def test_bad_arguments_are_refused(codes, kl, message):
 def test_another_correlation_is_refused():
     with pytest.raises(ValueError, match="correlation: expected 'lasso' or 'spearman'"):
         udr([np.eye(4)] * 2, [np.ones(4)] * 2, correlation="pearson")
+
+
+def test_jackknife_of_a_mean_is_its_standard_error():
+    values = np.random.default_rng(0).uniform(0.4, 0.6, size=9)
+    without = (values.sum() - values) / 8
+    low, high = jackknife_interval(without, score=values.mean())
+    error = 1.959964 * values.std(ddof=1) / 3
+    assert (low, high) == pytest.approx((values.mean() - error, values.mean() + error))
+
+
+def test_interval_is_the_jackknife_over_models(mixed):
+    rng = np.random.default_rng(0)
+    first = mixed.codes[:, :4]
+    models = [first @ (np.eye(4) + s * rng.normal(size=(4, 4))) for s in (0.0, 0.3, 0.3, 1.0)]
+    result = udr(models, informative(*models))
+    without = [
+        udr(rest, informative(*rest)).score
+        for rest in ([m for m in models if m is not left] for left in models)
+    ]
+    deviation = np.sqrt(3 / 4 * np.sum((without - np.mean(without)) ** 2))
+    assert result.interval[1] - result.score == pytest.approx(1.959964 * deviation)
+    assert udr(models[:2], informative(*models[:2])).interval is None
