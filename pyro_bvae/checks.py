@@ -19,15 +19,15 @@ def check_latents(latents: Any) -> int:
     return check_count(latents, "latents")
 
 
-def check_data(x: Tensor) -> None:
-    """Raise unless `x` is a tensor of at least one datum, of floating-point numbers."""
+def check_data(x: Tensor, *, integers: bool = False) -> None:
+    """Raise unless `x` is a tensor of at least one datum, of real, or also integer, numbers."""
     if not isinstance(x, Tensor):
         raise TypeError(f"x: expected a tensor, got {type(x).__name__}; use torch.as_tensor")
     if x.dim() == 0:
         raise ValueError("x: expected shape [batch, ...], got a 0-dim tensor; use x.reshape(1)")
     if len(x) == 0:
         raise ValueError("x: expected at least one datum, got an empty batch")
-    if not x.is_floating_point():
+    if not (x.is_floating_point() or (integers and not (x.is_complex() or x.dtype == torch.bool))):
         raise TypeError(
             f"x: expected floating-point numbers, got {x.dtype}; convert x (8-bit images: x / 255)"
         )
@@ -46,4 +46,14 @@ def check_finite(x: Tensor, name: str = "x") -> None:
         raise ValueError(
             f"{name}: expected finite values, got {bad} NaN or infinite of {x.numel()}; "
             "remove or replace them"
+        )
+
+
+def check_range(x: Tensor, what: str) -> None:
+    """Raise ValueError unless all of `x` lies in [0, 1]."""
+    low, high = x.min().item(), x.max().item()
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"x: expected values in [0, 1] for {what}, got {low:g} to {high:g}; "
+            "rescale x (8-bit images: x / 255) or use a NormalLikelihood"
         )

@@ -41,6 +41,10 @@ class ModuleContract(ABC):
         """Return a value within the support at which to take densities."""
         return fn.sample()
 
+    def moved(self, value):
+        """Return a value nearby within the support, where no gradient is 0 by chance."""
+        return value + 0.1 * torch.rand_like(value)
+
     def call(self, module, batch=5):
         return module(*self.inputs(module, batch))
 
@@ -91,7 +95,7 @@ class ModuleContract(ABC):
         module = self.make()
         inputs = self.inputs(module)
         value = self.support(module(*inputs)).detach()
-        log_prob = self.log_prob(module, inputs, value + 0.1 * torch.rand_like(value)).sum()
+        log_prob = self.log_prob(module, inputs, self.moved(value)).sum()
         trained = dict(module.named_parameters())
         for name in self.parameters_of_the_guide():
             trained.pop(name)

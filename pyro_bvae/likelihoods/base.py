@@ -16,6 +16,9 @@ class Likelihood(nn.Module, ABC):
     tensors `[batch, ...]`, such as labels, are passed on to the decoder: `decoder(z, *context)`.
     """
 
+    integers = False
+    """Whether x may be a tensor of integers."""
+
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
         self.decoder = decoder
@@ -35,6 +38,10 @@ class Likelihood(nn.Module, ABC):
         flat = [_repeated(one, z) for one in context]
         out = self.decoder(z.reshape(-1, z.shape[-1]), *flat)
         return out.reshape(z.shape[:-1] + out.shape[1:])
+
+    def point(self, z: Tensor, *context: Tensor) -> Tensor:
+        """Return what stands for p(x|z), `[..., *shape]`: the mean of x."""
+        return self(z, *context).mean
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError if `x` holds values the likelihood cannot draw."""

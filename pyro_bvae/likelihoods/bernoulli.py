@@ -3,6 +3,7 @@
 from pyro.distributions import Bernoulli
 from torch import Tensor
 
+from pyro_bvae.checks import check_range
 from pyro_bvae.likelihoods.base import Likelihood
 from pyro_bvae.types import Distribution
 
@@ -34,9 +35,4 @@ class BernoulliLikelihood(Likelihood):
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless all of `x` lies in [0, 1]."""
         super().check(x)
-        low, high = x.min().item(), x.max().item()
-        if low < 0 or high > 1:
-            raise ValueError(
-                f"x: expected values in [0, 1] for a BernoulliLikelihood, got {low:g} to {high:g}; "
-                "rescale x (8-bit images: x / 255) or use a NormalLikelihood"
-            )
+        check_range(x, "a BernoulliLikelihood")

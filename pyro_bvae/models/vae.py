@@ -68,6 +68,8 @@ class VAE(nn.Module):
             raise ValueError(
                 f"posterior: expected the prior's {prior.latents} latents, got {posterior.latents}"
             )
+        prior.check_parts(likelihood, posterior)
+        posterior.check_parts(prior, likelihood)
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
@@ -112,8 +114,8 @@ class VAE(nn.Module):
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """Return the means E[x|z] `[batch, *shape]` for z `[batch, latents]`."""
-        return self.likelihood(z).mean
+        """Return `likelihood.point(z)`, the means E[x|z] `[batch, *shape]`."""
+        return self.likelihood.point(z)
 
     def reconstruct(self, x: Tensor) -> Tensor:
         """Decode the codes of x: `[batch, *shape]` to `[batch, *shape]`."""
@@ -138,7 +140,7 @@ class VAE(nn.Module):
         check_size(size)
         if x is None:
             return pyro.plate("data", size or 1)
-        check_data(x)
+        check_data(x, integers=self.likelihood.integers)
         if is_validation_enabled():
             self.likelihood.check(x)
         if size is None:

@@ -29,3 +29,6 @@ class Posterior(nn.Module, ABC):
     def code(self, x: Tensor, *context: Tensor) -> Tensor:
         """Return the point `[batch, latents]` that stands for x: the mean of q(z|x)."""
         return self(x, *context).mean
+
+    def check_parts(self, prior: nn.Module, likelihood: nn.Module) -> None:
+        """Raise ValueError if the posterior was built for another prior or likelihood."""

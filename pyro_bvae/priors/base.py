@@ -31,3 +31,6 @@ class Prior(nn.Module, ABC):
 
     def guide(self) -> None:
         """Sample the posterior of the sites that calling the prior samples; here there are none."""
+
+    def check_parts(self, likelihood: nn.Module, posterior: nn.Module) -> None:
+        """Raise ValueError if the prior was built for another posterior than this."""

@@ -27,6 +27,52 @@ class TestNormalLikelihoodPerPixel(LikelihoodContract):
         return NormalLikelihood(decoder, scale="per_pixel", shape=decoder[1].unflattened_size)
 
 
+class TestNormalLikelihoodOptimal(LikelihoodContract):
+    """In evaluation mode; in training mode it is no density."""
+
+    def make(self, decoder=None):
+        likelihood = NormalLikelihood(decoder or self.decoder(), scale="optimal")
+        likelihood.scale.of(torch.tensor(0.4))
+        return likelihood.eval()
+
+
+def test_optimal_sigma_is_put_into_the_density():
+    """Σ log p = −(n/2)(log 2πσ̂² + 1), n numbers in the batch, and its gradient."""
+    mean, x = torch.randn(2, 50, 4)
+    mean.requires_grad_()
+    likelihood = NormalLikelihood(nn.Identity(), scale="optimal")
+    value = likelihood(mean).log_prob(x).sum()
+    profile = -100 * (torch.log(2 * torch.pi * ((x - mean) ** 2).mean()) + 1)
+    assert torch.allclose(value, profile, rtol=1e-12)
+    (mine,) = torch.autograd.grad(value, mean)
+    (expected,) = torch.autograd.grad(profile, mean)
+    assert torch.allclose(mine, expected, rtol=1e-10)
+
+
+def test_optimal_sigma_is_remembered():
+    likelihood = NormalLikelihood(nn.Identity(), scale="optimal")
+    assert likelihood.scale() == 1
+    mean = torch.zeros(50, 4)
+    for sigma in (2.0, 0.3):
+        likelihood(mean).log_prob(torch.full((50, 4), sigma))
+    variance = (0.99 * 4 + 0.09) / 1.99
+    assert likelihood.scale().item() == pytest.approx(variance**0.5, rel=1e-12)
+    fn = likelihood.eval()(mean)
+    assert torch.allclose(fn.variance, torch.tensor(variance), rtol=1e-12)
+    fn.log_prob(mean)
+    assert likelihood.scale().item() == pytest.approx(variance**0.5, rel=1e-12)
+
+
+def test_optimal_sigma_stays_away_from_zero():
+    """Without a floor a perfect fit would be infinitely good; at it σ̂ no longer falls."""
+    likelihood = NormalLikelihood(nn.Identity(), scale="optimal")
+    mean = torch.zeros(5, 4, requires_grad=True)
+    value = likelihood(mean).log_prob(torch.zeros(5, 4))
+    assert torch.allclose(value, torch.tensor(4 * (6 - math.log(2 * math.pi) / 2)), rtol=1e-12)
+    value.sum().backward()
+    assert torch.isfinite(mean.grad).all()
+
+
 @pytest.mark.parametrize("sigma", [0.1, 1.0, 3.0])
 def test_density_is_the_formula(sigma):
     mean, x = torch.randn(2, 6, 4)
