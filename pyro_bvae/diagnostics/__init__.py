@@ -6,5 +6,13 @@ from pyro_bvae.diagnostics.disentanglement import (
     Row,
     disentanglement_scores,
 )
+from pyro_bvae.diagnostics.pair import PairCheck, check_pair
 
-__all__ = ["DisentanglementScores", "ImageCodes", "Row", "disentanglement_scores"]
+__all__ = [
+    "DisentanglementScores",
+    "ImageCodes",
+    "PairCheck",
+    "Row",
+    "check_pair",
+    "disentanglement_scores",
+]
