@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from pyro.infer.util import is_validation_enabled, torch_item
 from pyro.poutine import Trace
 from pyro.poutine.util import prune_subsample_sites
 from pyro.util import check_model_guide_match, warn_if_nan
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyro_bvae.beta import Beta, untempered
 from pyro_bvae.objectives.sites import (
@@ -26,6 +26,7 @@ from pyro_bvae.objectives.sites import (
 from pyro_bvae.types import PyroFunction
 
 Terms = dict[str, Tensor]
+Draws = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Estimate:
         kl_per_latent: for every latent site, KL(q‖p) of each of its dimensions, unweighted;
             one entry where it does not split into dimensions.
         data: how many data the sums stand for: the size of the plate of the data.
+        measures: what else was measured, 0-dim, without gradients; no part of the loss.
+        draws: two batches of codes `[n, latents]` that the objective's critic is to tell apart.
     """
 
     terms: Mapping[str, Tensor]
@@ -46,6 +49,8 @@ class Estimate:
     reconstruction: Tensor
     kl_per_latent: Mapping[str, Tensor]
     data: int
+    measures: Mapping[str, Tensor] = field(default_factory=dict)
+    draws: Draws | None = None
 
     @property
     def loss(self) -> Tensor:
@@ -63,6 +68,33 @@ class Estimate:
         return -self.reconstruction - self.kl
 
 
+class Weighed:
+    """What `weigh` returns: terms with their weights, to begin with −log p(x|z) at weight 1.
+
+    `measures` and `draws` are those of an `Estimate`.
+
+    >>> weighed = Weighed(torch.tensor(3.0))
+    >>> weighed.add("penalty", torch.tensor(2.0), 10.0)
+    >>> weighed.weights
+    {'reconstruction': 1.0, 'penalty': 10.0}
+    """
+
+    def __init__(self, reconstruction: Tensor) -> None:
+        self.terms: Terms = {"reconstruction": reconstruction}
+        self.weights: dict[str, Beta] = {"reconstruction": 1.0}
+        self.measures: Terms = {}
+        self.draws: Draws | None = None
+
+    def add(self, name: str, term: Tensor, weight: Beta) -> None:
+        """Add a term, unweighted, and its weight."""
+        self.terms[name], self.weights[name] = term, weight
+
+    def add_kl(self, sites: Mapping[str, Site]) -> None:
+        """Add the KL of every site as "kl_SITE", weighted by the site's β."""
+        for name, site in sites.items():
+            self.add(f"kl_{name}", site.kl.sum(), site.beta)
+
+
 class Objective(PyroELBO, ABC):
     """A training objective: named, unweighted terms and their weights.
 
@@ -73,7 +105,14 @@ class Objective(PyroELBO, ABC):
     Args:
         num_particles: draws from the guide per datum.
         vectorize_particles: draw them in one batched run instead of a loop.
+
+    Attributes:
+        critic: a module of the user's from codes `[n, latents]` to `[n]`, if the objective has
+            one. It is trained beside the pair, to tell the `draws` of an `Estimate` apart, by
+            `fit` or by `training.with_critic`; the objective itself never changes it.
     """
+
+    critic: nn.Module | None = None
 
     def __init__(self, *, num_particles: int = 1, vectorize_particles: bool = False) -> None:
         if num_particles < 1:
@@ -81,17 +120,18 @@ class Objective(PyroELBO, ABC):
         super().__init__(num_particles=num_particles, vectorize_particles=vectorize_particles)
 
     @abstractmethod
-    def weigh(
-        self, reconstruction: Tensor, sites: Mapping[str, Site]
-    ) -> tuple[Terms, dict[str, Beta]]:
+    def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:
         """Return the terms and their weights, given −log p(x|z) and the latent sites."""
+
+    def advance(self, step: int) -> None:
+        """Set what follows a schedule to its value at `step`, counted from 0; here nothing."""
 
     def estimate(
         self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
     ) -> Estimate:
         """Run the pair and return the terms, their weights, the ELBO and the KL per latent."""
         traces = self._get_traces(model, guide, args, kwargs)
-        return _mean([self._estimate(*pair) for pair in traces], self._draws_per_trace)
+        return _mean([self._estimate(*pair) for pair in traces])
 
     def differentiable_loss(
         self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
@@ -118,21 +158,33 @@ class Objective(PyroELBO, ABC):
         return torch_item(loss)
 
     def _estimate(self, model_trace: Trace, guide_trace: Trace) -> Estimate:
+        draws = self._draws_per_trace
         nll = reconstruction(model_trace)
-        sites = latent_sites(model_trace, guide_trace)
-        terms, weights = self.weigh(nll, sites)
-        kls = {name: site.kl for name, site in sites.items()}
-        return Estimate(terms, weights, nll, kls, data_count(model_trace))
+        nll = nll if draws == 1 else nll / draws
+        sites = latent_sites(model_trace, guide_trace, draws=draws)
+        weighed = self.weigh(nll, sites)
+        return Estimate(
+            weighed.terms,
+            weighed.weights,
+            nll,
+            {name: site.kl for name, site in sites.items()},
+            data_count(model_trace),
+            weighed.measures,
+            weighed.draws,
+        )
 
     @property
     def _draws_per_trace(self) -> int:
         return self.num_particles if self.vectorize_particles else 1
 
+    def _draw(self, guide: PyroFunction, args: Any, kwargs: Any) -> Trace:
+        return poutine.trace(guide).get_trace(*args, **kwargs)
+
     def _get_trace(
         self, model: PyroFunction, guide: PyroFunction, args: Any, kwargs: Any
     ) -> tuple[Trace, Trace]:
         with untempered():
-            guide_trace = poutine.trace(guide).get_trace(*args, **kwargs)
+            guide_trace = self._draw(guide, args, kwargs)
             replayed = poutine.replay(model, trace=guide_trace)
             model_trace = poutine.trace(replayed).get_trace(*args, **kwargs)
         traces = prune_subsample_sites(model_trace), prune_subsample_sites(guide_trace)
@@ -144,20 +196,26 @@ class Objective(PyroELBO, ABC):
         return traces
 
 
-def _mean(estimates: list[Estimate], draws: int) -> Estimate:
-    """Average over the particles, of which each estimate may already hold several."""
-    particles = draws * len(estimates)
+def _mean(estimates: list[Estimate]) -> Estimate:
+    """Average over estimates of one draw each; the draws for the critic are put together."""
     first = estimates[0]
+    if len(estimates) == 1:
+        return first
 
-    def mean(values: list[Tensor]) -> Tensor:
-        return values[0] if particles == 1 else torch.stack(values).sum(0) / particles
+    def mean(named: list[Mapping[str, Tensor]]) -> Terms:
+        return {name: torch.stack([n[name] for n in named]).mean(0) for name in named[0]}
 
-    return Estimate(
-        terms={name: mean([e.terms[name] for e in estimates]) for name in first.terms},
-        weights=first.weights,
-        reconstruction=mean([e.reconstruction for e in estimates]),
-        kl_per_latent={
-            name: mean([e.kl_per_latent[name] for e in estimates]) for name in first.kl_per_latent
-        },
-        data=first.data,
+    return replace(
+        first,
+        terms=mean([e.terms for e in estimates]),
+        reconstruction=torch.stack([e.reconstruction for e in estimates]).mean(),
+        kl_per_latent=mean([e.kl_per_latent for e in estimates]),
+        measures=mean([e.measures for e in estimates]),
+        draws=_together([e.draws for e in estimates if e.draws]),
     )
+
+
+def _together(draws: list[Draws]) -> Draws | None:
+    if not draws:
+        return None
+    return torch.cat([a for a, _ in draws]), torch.cat([b for _, b in draws])

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from pyro_bvae.beta import Beta
-from pyro_bvae.objectives.base import Objective, Terms
+from pyro_bvae.objectives.base import Objective, Weighed
+from pyro_bvae.objectives.checks import check_weight
 from pyro_bvae.objectives.sites import Site
 
 
@@ -18,6 +18,18 @@ class ELBO(Objective):
     for (the batch, or `size` data where the plate is subsampled). Value and gradients are those
     of `pyro.infer.TraceMeanField_ELBO` on the tempered pair.
 
+    With free bits λ each latent of a site in the plate of the data pays for at least λ nats per
+    datum, Σ_j max(λ, KL_j), as "paid_kl_SITE": below λ it has no reason to give up information.
+    KL_j is the batch's mean; where the KL does not split into latents it is that of all of them.
+
+    Args:
+        free_bits: λ ≥ 0, nats per datum and latent; None for none.
+        num_particles: draws from the guide per datum.
+        vectorize_particles: draw them in one batched run instead of a loop.
+
+    Raises:
+        ValueError: `free_bits` is negative or not finite, or `num_particles` < 1.
+
     Raises (when run):
         ValueError: the guide lacks a latent site, is not reparameterised, or carries another β.
 
@@ -25,6 +37,8 @@ class ELBO(Objective):
         Kingma, Welling (2014), Auto-Encoding Variational Bayes.
         Higgins et al. (2017), β-VAE: Learning Basic Visual Concepts with a Constrained
         Variational Framework.
+        Kingma et al. (2016), Improving Variational Inference with Inverse Autoregressive Flow,
+        for free bits.
 
     >>> import torch, pyro, pyro.distributions as dist
     >>> from pyro_bvae.beta import tempered
@@ -40,13 +54,25 @@ class ELBO(Objective):
     (tensor(0.5000), 4.0)
     """
 
-    def weigh(
-        self, reconstruction: Tensor, sites: Mapping[str, Site]
-    ) -> tuple[Terms, dict[str, Beta]]:
+    def __init__(
+        self,
+        *,
+        free_bits: float | None = None,
+        num_particles: int = 1,
+        vectorize_particles: bool = False,
+    ) -> None:
+        super().__init__(num_particles=num_particles, vectorize_particles=vectorize_particles)
+        self.free_bits = None if free_bits is None else check_weight(free_bits, "free_bits")
+
+    def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:
         """Return the reconstruction, and the KL of every site weighted by its β."""
-        terms = {"reconstruction": reconstruction}
-        weights: dict[str, Beta] = {"reconstruction": 1.0}
+        weighed = Weighed(reconstruction)
+        if self.free_bits is None:
+            weighed.add_kl(sites)
+            return weighed
+        weighed.add_kl({name: site for name, site in sites.items() if not site.data})
         for name, site in sites.items():
-            terms[f"kl_{name}"] = site.kl.sum()
-            weights[f"kl_{name}"] = site.beta
-        return terms, weights
+            if site.data:
+                paid = site.kl.clamp(min=self.free_bits * site.data).sum()
+                weighed.add(f"paid_kl_{name}", paid, site.beta)
+        return weighed

@@ -8,6 +8,7 @@ from pyro.distributions import Delta, Independent, Unit
 from pyro.distributions.util import scale_and_mask
 from pyro.infer.util import is_validation_enabled
 from pyro.poutine import Trace
+from pyro.poutine.indep_messenger import CondIndepStackFrame
 from pyro.util import check_site_shape
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -16,10 +17,27 @@ from pyro_bvae.beta import VECTORISATION_PLATES, Beta
 
 
 class Site(NamedTuple):
-    """A latent site: KL(q‖p) of each of its dimensions, summed over the batch, and its β."""
+    """A latent site.
+
+    Attributes:
+        kl: KL(q‖p) of each of its dimensions, or one for all, summed over the data.
+        beta: what `tempered` noted on it.
+        q: the guide's distribution.
+        p: the model's, at the same draws; None for an auxiliary site.
+        value: the guide's draw.
+        data: the size of the plate of the data, if the site is in it; 0 for a global one.
+        scale: of its log-probabilities, without β.
+        mask: of its log-probabilities.
+    """
 
     kl: Tensor
     beta: Beta
+    q: Any
+    p: Any
+    value: Tensor
+    data: int
+    scale: Any
+    mask: Any
 
 
 def reconstruction(model_trace: Trace) -> Tensor:
@@ -38,8 +56,8 @@ def reconstruction(model_trace: Trace) -> Tensor:
     return -torch.stack([torch.as_tensor(log_prob) for log_prob in observed]).sum()
 
 
-def data_count(model_trace: Trace) -> int:
-    """Return the full size of the plate of the data; 1 where the data are in no plate.
+def data_plate(model_trace: Trace) -> CondIndepStackFrame | None:
+    """Return the plate of the data; None where the data are in no plate.
 
     It is the outermost plate of the first observed site that holds latent sites too, or, where
     none does, its outermost plate.
@@ -49,8 +67,14 @@ def data_count(model_trace: Trace) -> int:
     frames = [f for f in observed["cond_indep_stack"] if f.name not in VECTORISATION_PLATES]
     latent = {f.name for site in sites if not site["is_observed"] for f in site["cond_indep_stack"]}
     for frame in [f for f in frames if f.name in latent] or frames:
-        return frame.full_size or frame.size
-    return 1
+        return frame
+    return None
+
+
+def data_count(model_trace: Trace) -> int:
+    """Return the full size of the plate of the data; 1 where the data are in no plate."""
+    plate = data_plate(model_trace)
+    return (plate.full_size or plate.size) if plate else 1
 
 
 def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
@@ -59,7 +83,7 @@ def check_pair(model_trace: Trace, guide_trace: Trace) -> None:
     Raises: ValueError if the guide lacks a latent site of the model, has one that the model
         lacks, or has one that is not reparameterised.
     """
-    model, guide = _latents(model_trace), _latents(guide_trace, guide=True)
+    model, guide = latents_of(model_trace), latents_of(guide_trace, guide=True)
     missing = sorted(set(model) - set(guide))
     if missing:
         raise ValueError(
@@ -85,8 +109,8 @@ def check_shapes(trace: Trace, *, max_plate_nesting: Any) -> None:
         check_site_shape({**site, "log_prob": log_prob}, max_plate_nesting)
 
 
-def latent_sites(model_trace: Trace, guide_trace: Trace) -> dict[str, Site]:
-    """Return the KL and β of every latent site.
+def latent_sites(model_trace: Trace, guide_trace: Trace, *, draws: int = 1) -> dict[str, Site]:
+    """Return what the traces, of so many draws each, say of every latent site.
 
     The KL is the closed form where torch has one and model and guide draw their sites in the same
     order, so that a site's prior cannot depend on what the guide draws from it; else it is
@@ -94,7 +118,8 @@ def latent_sites(model_trace: Trace, guide_trace: Trace) -> dict[str, Site]:
 
     Raises: ValueError if scale or β differ between the two.
     """
-    model, guide = _latents(model_trace), _latents(guide_trace, guide=True)
+    model, guide = latents_of(model_trace), latents_of(guide_trace, guide=True)
+    plate, data = data_plate(model_trace), data_count(model_trace)
     same_order = list(model) == [name for name in guide if name in model]
     sites = {}
     for name, guide_site in guide.items():
@@ -103,11 +128,22 @@ def latent_sites(model_trace: Trace, guide_trace: Trace) -> dict[str, Site]:
             kl = _kl(guide_site, model[name], exact=same_order)
         else:
             kl = _log_prob(guide_site["fn"], guide_site["value"])
-        sites[name] = Site(_sum(kl, guide_site), guide_site.get("beta", 1.0))
+        local = plate is not None and plate.name in {f.name for f in guide_site["cond_indep_stack"]}
+        total = _sum(kl, guide_site)
+        sites[name] = Site(
+            kl=total if draws == 1 else total / draws,
+            beta=guide_site.get("beta", 1.0),
+            q=guide_site["fn"],
+            p=model[name]["fn"] if name in model else None,
+            value=guide_site["value"],
+            data=data if local else 0,
+            scale=guide_site["scale"],
+            mask=guide_site["mask"],
+        )
     return sites
 
 
-def _latents(trace: Trace, *, guide: bool = False) -> dict[str, Any]:
+def latents_of(trace: Trace, *, guide: bool = False) -> dict[str, Any]:
     """Return the latent sites; in a guide `pyro.factor`, a correction of log q, is one too."""
     return {
         name: site
@@ -170,14 +206,14 @@ def _check_same_scale(name: str, model_site: Any, guide_site: Any) -> None:
     betas = [site.get("beta", 1.0) for site in (model_site, guide_site)]
     scales = [site["scale"] for site in (model_site, guide_site)]
     for what, values in (("β", betas), ("scale", scales)):
-        if _differ(*values):
+        if differ(*values):
             raise ValueError(
                 f"site {name!r}: expected the same {what} in model and guide, got {values[0]} and "
                 f"{values[1]}; apply tempered(pair, beta) and scale handlers to both"
             )
 
 
-def _differ(a: Any, b: Any) -> bool:
+def differ(a: Any, b: Any) -> bool:
     """Whether two weights differ; tensors are compared only while Pyro's validation is on."""
     if isinstance(a, Tensor) or isinstance(b, Tensor):
         return a is not b and is_validation_enabled() and bool((torch.as_tensor(a != b)).any())

@@ -2,6 +2,7 @@
 
 from pyro_bvae.training import schedules
 from pyro_bvae.training.callbacks import Callback, EarlyStopping, Record
+from pyro_bvae.training.critic import CriticSVI, with_critic
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.fit import Fit, fit
 from pyro_bvae.training.history import NonFiniteLossError
@@ -12,6 +13,7 @@ from pyro_bvae.training.svi import CompiledSVI
 __all__ = [
     "Callback",
     "CompiledSVI",
+    "CriticSVI",
     "EarlyStopping",
     "FallbackWarning",
     "Fit",
@@ -22,4 +24,5 @@ __all__ = [
     "evaluate",
     "fit",
     "schedules",
+    "with_critic",
 ]

@@ -25,10 +25,10 @@ from pyro_bvae.types import PairLike
 def per_datum(estimate: Estimate) -> dict[str, Tensor]:
     """Return an estimate's loss, ELBO, reconstruction, KL, terms and KL per latent, per datum.
 
-    The keys are "loss", "elbo", "reconstruction", "kl", the terms' names, and
+    The keys are "loss", "elbo", "reconstruction", "kl", the names of terms and measures, and
     "kl_per_latent.SITE" `[latents]` for every latent site; nats.
     """
-    taken = sorted({"loss", "elbo", "kl"} & set(estimate.terms))
+    taken = sorted({"loss", "elbo", "kl"} & {*estimate.terms, *estimate.measures})
     if taken:
         raise ValueError(
             f"objective: expected names of its own for its terms, but {taken} have a fixed "
@@ -40,6 +40,7 @@ def per_datum(estimate: Estimate) -> dict[str, Tensor]:
         "reconstruction": estimate.reconstruction,
         "kl": estimate.kl,
         **estimate.terms,
+        **estimate.measures,
         **{f"kl_per_latent.{site}": kl for site, kl in estimate.kl_per_latent.items()},
     }
     return {name: value / estimate.data for name, value in values.items()}
@@ -67,11 +68,11 @@ def evaluate(
         objective: whose loss; `ELBO()` by default.
         size: how many data the global latents were learnt from, over which their KL is spread;
             by default as many as `data`.
-        batch_size: how many data at a time.
+        batch_size: how many data at a time, at most; the batches differ by one datum at most.
         seed: of the draws from the guide; torch's own random state is left as it was.
 
-    Returns: nats per datum: "loss", "elbo", "reconstruction", "kl" as numbers, and
-        "kl_per_latent.SITE" as arrays `[latents]`.
+    Returns: nats per datum: "loss", "elbo", "reconstruction", "kl", the objective's terms and
+        what else it measures as numbers, and "kl_per_latent.SITE" as arrays `[latents]`.
 
     Raises: ValueError for empty or unfit data, or an unsound pair.
 
@@ -95,13 +96,12 @@ def evaluate(
     keywords = {"size": size or len(source)} if takes_size(pair) else {}
     device = device_of(pair)
     with evaluating(pair), own_randomness(device, seed):
-        for indices in torch.arange(len(source)).split(batch_size):
+        for indices in torch.arange(len(source)).tensor_split(-(-len(source) // batch_size)):
             batch = read(source, indices, pair)
             values = per_datum(objective.estimate(model, guide, *batch, **keywords))
             share = len(indices) / len(source)
             for name, value in values.items():
                 total[name] = total.get(name, torch.zeros_like(value)) + share * value
-    wanted = ("loss", "elbo", "reconstruction", "kl")
-    return {name: total[name].item() for name in wanted} | {
-        name: value.cpu().numpy() for name, value in total.items() if value.dim()
+    return {
+        name: value.cpu().numpy() if value.dim() else value.item() for name, value in total.items()
     }

@@ -9,6 +9,8 @@ from pyro_bvae.objectives import Objective
 from pyro_bvae.training.evaluate import per_datum
 from pyro_bvae.types import PyroFunction
 
+DRAWS = ("draws_a", "draws_b")
+
 
 class PerDatum(PyroELBO):
     """An objective divided by the number of data its plates stand for, for `CompiledSVI`.
@@ -25,9 +27,14 @@ class PerDatum(PyroELBO):
     def differentiable_terms(
         self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, and what `per_datum` makes of the objective's estimate."""
-        values = per_datum(self.objective.estimate(model, guide, *args, **kwargs))
-        return values["loss"], values
+        """Return the loss, and what `per_datum` makes of the objective's estimate.
+
+        Where the objective has a critic, what it is to tell apart is there too, under `DRAWS`.
+        """
+        estimate = self.objective.estimate(model, guide, *args, **kwargs)
+        values = per_datum(estimate)
+        draws = dict(zip(DRAWS, estimate.draws, strict=True)) if estimate.draws else {}
+        return values["loss"], values | draws
 
     def differentiable_loss(
         self, model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: Any
