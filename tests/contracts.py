@@ -125,9 +125,13 @@ class ModuleContract(ABC):
 
 
 def normalisation(log_prob, low=-torch.inf, high=torch.inf):
-    """Integrate exp(log_prob) over one variable, by adaptive quadrature."""
+    """Integrate exp(log_prob) over one variable, by adaptive quadrature, to 5e-8."""
+
+    def density(x):
+        return log_prob(torch.tensor(x)).exp().item()
+
     with torch.no_grad():
-        return quad(lambda x: log_prob(torch.tensor(x)).exp().item(), low, high)[0]
+        return quad(density, low, high, limit=500, epsabs=5e-8)[0]
 
 
 class Aware(nn.Module):

@@ -1,6 +1,5 @@
 """A mixture of logistic distributions, made discrete: the likelihood of 8-bit values."""
 
-import torch
 from torch import Tensor, nn
 
 from pyro_bvae.checks import check_count, check_range

@@ -1,7 +1,7 @@
 """The distribution of an 8-bit value that a mixture of logistics gives."""
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import Categorical, TorchDistribution, constraints
@@ -29,7 +29,7 @@ class DiscretisedLogisticMixture(TorchDistribution):
     1.0...
     """
 
-    arg_constraints: dict[str, Any] = {}
+    arg_constraints: ClassVar[dict[str, Any]] = {}
     support = constraints.unit_interval
     has_rsample = False
 
@@ -39,7 +39,7 @@ class DiscretisedLogisticMixture(TorchDistribution):
         self.log_scale = (log_scale + _START).clamp(min=_SMALLEST)
         super().__init__(batch_shape=loc.shape[:-1], validate_args=False)
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> Any:
+    def expand(self, batch_shape: Any, _instance: Any = None) -> Any:
         """Return the same for a larger batch."""
         new = self._get_checked_instance(DiscretisedLogisticMixture, _instance)
         for name in ("log_weights", "loc", "log_scale"):

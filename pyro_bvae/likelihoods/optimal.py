@@ -53,7 +53,7 @@ class ProfileNormal(Normal):
         self.optimal = scale
         super().__init__(loc, scale())
 
-    def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "ProfileNormal":
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ProfileNormal":
         """Return the same for a larger batch."""
         expanded = self._get_checked_instance(ProfileNormal, _instance)
         expanded.optimal = self.optimal
