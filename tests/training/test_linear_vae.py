@@ -11,10 +11,12 @@ import pytest
 import torch
 from pyro import distributions as dist
 
-from pyro_bvae import theory
+from pyro_bvae import tempered, theory
+from pyro_bvae.objectives import ELBO
 from tests.truths import (
     NOISE,
     SPECTRUM,
+    BalancedPosterior,
     data_and_covariance,
     decoder_of,
     linear_vae,
@@ -57,6 +59,41 @@ def test_prior_scale_is_a_gauge(prior_scale: float):
     )
     variances = vae.posterior(x).variance.detach().mean(0)[order]
     assert variances / prior_scale**2 == pytest.approx(torch.tensor([0.15, 0.3, 0.6]), abs=0.03)
+
+
+def means_alone(gradient: torch.Tensor) -> torch.Tensor:
+    """Of the gradient of a posterior's head, what concerns the means."""
+    return torch.cat([gradient[:3], torch.zeros_like(gradient[3:])])
+
+
+@pytest.mark.parametrize("prior_scale", [0.1, 1.0, 10.0])
+def test_prior_scale_is_a_gauge_over_two_orders_of_magnitude(prior_scale: float):
+    """Balanced draws and a variance that does not vary with x leave the ELBO no noise at all."""
+    x, covariance = data_and_covariance(64)
+    vae = linear_vae(3, prior=prior_scale, posterior=BalancedPosterior)
+    vae.posterior.head.weight.data[3:] = 0
+    vae.posterior.head.weight.register_hook(means_alone)
+    model, guide = tempered(vae, 2.0)
+    optimiser = torch.optim.LBFGS(
+        vae.parameters(),
+        max_iter=1500,
+        history_size=50,
+        line_search_fn="strong_wolfe",
+        tolerance_grad=1e-7,
+        tolerance_change=1e-14,
+    )
+
+    def closure() -> torch.Tensor:
+        optimiser.zero_grad()
+        loss = ELBO().differentiable_loss(model, guide, x) / len(x)
+        loss.backward()
+        return loss
+
+    optimiser.step(closure)
+    got = terms_of(vae, x, covariance, 2.0)
+    assert got.objective.item() == pytest.approx(-9.44667907, abs=1e-5)
+    assert got.rate.item() == pytest.approx(1.80595921, abs=1e-3)
+    assert got.distortion.item() == pytest.approx(5.83476066, abs=2e-3)
 
 
 @pytest.mark.parametrize(("beta", "variance", "active"), [(1.0, 0.375, 3), (2.0, 1.25, 1)])
