@@ -48,6 +48,8 @@ def float32(float64_seeded_and_clean):
 def test_train_writes_everything(run):
     written = sorted(path.name for path in run.iterdir())
     assert written == [
+        "best.safetensors",
+        "checkpoints",
         "history.json",
         "recipe.json",
         "report.html",

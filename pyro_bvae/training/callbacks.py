@@ -1,9 +1,11 @@
 """What may happen at every record of a training run."""
 
-from typing import NamedTuple, Protocol, cast
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, cast
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.training.history import Values
+from pyro_bvae.training.state import State, Stateful
 from pyro_bvae.types import PairLike
 
 
@@ -24,9 +26,49 @@ class Record(NamedTuple):
 
 
 class Callback(Protocol):
-    """Called with every record; returning True ends the training."""
+    """Called with every record; returning True ends the training.
+
+    One that also has `state()` and `load_state(state)` is brought back when a run is resumed.
+    """
 
     def __call__(self, record: Record) -> bool | None: ...  # noqa: D102
+
+
+def check_callbacks(callbacks: Any) -> list[Callback]:
+    """Return callbacks as a list; TypeError unless they are a sequence of callables.
+
+    >>> check_callbacks([print])
+    [<built-in function print>]
+    """
+    if not isinstance(callbacks, Sequence):
+        raise TypeError(
+            f"callbacks: expected a list of callables, got {type(callbacks).__name__}; put a "
+            "single one into a list"
+        )
+    for place, callback in enumerate(callbacks):
+        if not callable(callback):
+            raise TypeError(
+                f"callbacks[{place}]: expected a callable that takes a Record, got "
+                f"{type(callback).__name__}; for a class, pass an instance of it"
+            )
+    return list(callbacks)
+
+
+def states_of(callbacks: Sequence[Callback]) -> list[State]:
+    """Return the kind and state of those callbacks that have a state."""
+    return [[type(c).__qualname__, c.state()] for c in callbacks if isinstance(c, Stateful)]
+
+
+def load_states(callbacks: Sequence[Callback], states: list[State]) -> None:
+    """Give callbacks their states back; ValueError if they are of other kinds."""
+    stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
+    kinds, expected = [type(c).__qualname__ for c in stateful], [kind for kind, _ in states]
+    if kinds != expected:
+        raise ValueError(
+            f"callbacks: the run was trained with {expected}, got {kinds}; give the same ones"
+        )
+    for callback, (_, state) in zip(stateful, states, strict=True):
+        callback.load_state(state)
 
 
 class EarlyStopping:
@@ -66,6 +108,14 @@ class EarlyStopping:
 
     def _start_over(self) -> None:
         self.best, self.waited, self.step = -float("inf"), 0, -1
+
+    def state(self) -> State:
+        """Return the best value so far, and since when it is."""
+        return {"best": self.best, "waited": self.waited, "step": self.step}
+
+    def load_state(self, state: State) -> None:
+        """Go on waiting from there."""
+        self.best, self.waited, self.step = state["best"], state["waited"], state["step"]
 
     def __call__(self, record: Record) -> bool:
         """Return whether it is time to stop; a new run, at a lower step, starts over."""

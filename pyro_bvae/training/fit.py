@@ -1,8 +1,6 @@
 """Train a pair by SVI, in one call."""
 
-import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,19 +9,20 @@ from typing import Any
 import numpy as np
 import torch
 from pyro.optim import PyroOptim
-from torch import Tensor, nn
 
 from pyro_bvae.beta import Beta, SiteBetas, tempered
 from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Objective
 from pyro_bvae.training.batches import BatchOrder
-from pyro_bvae.training.callbacks import Callback
-from pyro_bvae.training.history import Values, as_arrays
+from pyro_bvae.training.callbacks import Callback, check_callbacks
+from pyro_bvae.training.history import as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop
 from pyro_bvae.training.optimisers import OptimiserFactory
-from pyro_bvae.training.run import HISTORY, SETTINGS, Run
-from pyro_bvae.training.source import own_randomness, split
+from pyro_bvae.training.session import Session, run_files
+from pyro_bvae.training.settings import check_seed, described
+from pyro_bvae.training.signals import stop_requests
+from pyro_bvae.training.source import split
 from pyro_bvae.training.step import PerDatum
 from pyro_bvae.training.svi import MODES, CompiledSVI
 from pyro_bvae.types import PairLike, Schedule, as_pair
@@ -43,13 +42,16 @@ class Fit:
             `[rows, latents]`, and "validation_loss" (at β) and "validation_elbo" (at β = 1) where
             there were validation data.
         steps: how many steps were taken.
-        seconds: how long they took.
+        seconds: how long they took, in all processes that worked on the run.
+        interrupted: whether Ctrl-C or another signal ended it; resumed, it gives what it would
+            have given.
     """
 
     pair: PairLike
     history: dict[str, np.ndarray] = field(repr=False)
     steps: int
     seconds: float
+    interrupted: bool = False
 
 
 def fit(
@@ -67,6 +69,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     run: str | Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
+    keep: int = 3,
     compile: str = "eager",
     progress: bool = True,
 ) -> Fit:
@@ -76,6 +80,11 @@ def fit(
     same machine; torch's random state is left as it was. Data come in full batches, one
     permutation after another. Functions that take `size` are told the number of data, so that
     global latents weigh once per data set and not once per batch.
+
+    Ctrl-C ends it after the step it is in, and returns what there is. With `run`, that and
+    SIGTERM (which then ends the process) leave a checkpoint; and one is written every few
+    seconds, so that after any end, `resume=True` gives the same weights, history and optimiser,
+    bit for bit on a CPU, as if nothing had happened.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`.
@@ -93,16 +102,22 @@ def fit(
             evaluated at every record.
         every: steps from record to record, ≥ 1; by default a hundredth of all, at most 1000.
         callbacks: called with every `Record`; one that returns True ends the training.
-        run: a directory for weights, settings and history, written at every record.
+        run: a directory for weights (the last and the best), settings and history, written at
+            every record, and for checkpoints.
         overwrite: replace the run that is in that directory.
+        resume: go on with the run in that directory, from its newest whole checkpoint; begin it
+            if there is none. All settings but `steps` must be the same.
+        keep: how many checkpoints to keep, ≥ 1.
         compile: how the steps are taken, as `CompiledSVI` explains: "eager" as Pyro takes them,
             "recorded" or "compiled" for a pair of static structure.
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0.
-        TypeError: something else than a pair, an objective or data.
+        ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0; a
+            run to go on with that has other settings, or only damaged checkpoints.
+        TypeError: something else than a pair, an objective, callbacks or data.
         FileExistsError: the directory holds a run already.
+        OSError: the disk is full, say; the checkpoints before are intact.
         NonFiniteLossError: the loss or a parameter became NaN or infinite; what was saved
             before stays.
 
@@ -123,8 +138,13 @@ def fit(
     >>> result.history["loss"].shape
     (50,)
     """
-    check_count(steps, "steps")
-    every = min(max(steps // 100, 1), 1000) if every is None else check_count(every, "every")
+    steps, seed = check_count(steps, "steps"), check_seed(seed)
+    callbacks = check_callbacks(callbacks)
+    files = run_files(run, overwrite=overwrite, resume=resume, keep=keep)
+    state = files.newest_state() if files and resume else None
+    if every is None:
+        every = min(max(steps // 100, 1), 1000) if state is None else state["settings"]["every"]
+    every = check_count(every, "every")
     if compile not in MODES:
         raise ValueError(f"compile: expected one of {MODES}, got {compile!r}")
     if any(getattr(function, "is_tempered", False) for function in as_pair(pair)):
@@ -149,50 +169,23 @@ def fit(
         beta=current,
         batches=batches,
         seed=seed,
+        every=every,
     )
-    files = None
-    if run is not None:
-        files = Run(run)
-        files.create(overwrite=overwrite)
-        files.write_json(
-            SETTINGS,
-            {
-                "beta": _described(current.schedule) if current.schedule else current.read(),
-                "objective": type(objective).__name__,
-                "steps": steps,
-                "batch_size": batch_size,
-                "seed": seed,
-                "every": every,
-                "optim": _described(optim),
-                "compile": compile,
-                "data": len(source),
-                "validation": 0 if held_out is None else len(held_out),
-            },
-        )
-
-    rows: list[Values] = []
-    start = time.perf_counter()
-    with closing(loop.records(steps, every=every, progress=progress)) as records:
-        for record in records:
-            rows.append(record.values)
-            if files:
-                files.write_weights(_weights(pair, svi))
-                files.write_json(HISTORY, as_arrays(rows))
-            with own_randomness(loop.device):
-                stops = [callback(record) for callback in callbacks]
-            if any(stops):
-                break
-    return Fit(pair, as_arrays(rows), record.step, time.perf_counter() - start)
-
-
-def _weights(pair: PairLike, svi: CompiledSVI) -> Mapping[str, Tensor]:
-    """Return the module's state, or the parameters that the pair showed to Pyro."""
-    return pair.state_dict() if isinstance(pair, nn.Module) else svi.parameters
-
-
-def _described(value: Any) -> str:
-    """Return a callable in words, with what `functools.partial` gives it."""
-    if isinstance(value, partial):
-        given = ", ".join(f"{name}={value}" for name, value in value.keywords.items())
-        return f"{_described(value.func)}({given})"
-    return getattr(value, "__qualname__", type(value).__qualname__)
+    settings = {
+        "beta": described(current.schedule) if current.schedule else current.read(),
+        "objective": described(objective),
+        "steps": steps,
+        "batch_size": batches.batch_size,
+        "seed": seed,
+        "every": every,
+        "optim": described(optim),
+        "compile": compile,
+        "data": len(source),
+        "validation": 0 if held_out is None else len(held_out),
+    }
+    session = Session(loop, callbacks, settings=settings, files=files)
+    session.start(state, overwrite=overwrite, resume=resume)
+    with stop_requests(terminate=files is not None) as asked:
+        session.follow(steps, asked, progress=progress)
+        interrupted = bool(asked) and loop.step < steps and not session.stopped
+    return Fit(pair, as_arrays(session.rows), loop.step, session.seconds(), interrupted)

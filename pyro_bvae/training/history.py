@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pyro_bvae.training.state import State
+
 Values = dict[str, float | list[float]]
 
 
@@ -62,6 +64,22 @@ class Window:
         self._last = self._named(rows[-1])
         self._count = 0
         return self._named(rows.mean(0))
+
+    def state(self) -> State:
+        """Return the steps since the last record, and the last step before it."""
+        rows = None if self._rows is None else self._rows[: self._count]
+        shapes = {name: list(shape) for name, shape in self._shapes.items()}
+        return {"rows": rows, "shapes": shapes, "last": self._last}
+
+    def load_state(self, state: State, *, device: torch.device | None = None) -> None:
+        """Go on with these steps, on the device that training is on."""
+        self._shapes = {name: torch.Size(shape) for name, shape in state["shapes"].items()}
+        self._last = state["last"]
+        rows = state["rows"]
+        if rows is not None:
+            self._count = len(rows)
+            self._rows = rows.new_empty(self.steps, rows.shape[1], device=device)
+            self._rows[: self._count] = rows
 
     def _named(self, row: Tensor) -> Values:
         parts = row.split([shape.numel() for shape in self._shapes.values()])

@@ -1,10 +1,12 @@
 """The loop: batches in, steps taken, a record every so many of them."""
 
 from collections.abc import Callable, Generator, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import pyro
 import torch
+from pyro import poutine
 from torch import Tensor
 from tqdm.auto import tqdm
 
@@ -15,6 +17,10 @@ from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import NonFiniteLossError, Values, Window
+from pyro_bvae.training.names import constraints_of, modules_of, named_tensors, restore
+from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
+from pyro_bvae.training.parameters import parameters_in
+from pyro_bvae.training.randomness import randomness, set_randomness
 from pyro_bvae.training.source import (
     check_arguments,
     checked,
@@ -23,6 +29,7 @@ from pyro_bvae.training.source import (
     read,
     takes_size,
 )
+from pyro_bvae.training.state import State, Stateful
 from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.types import PairLike, Schedule
 
@@ -66,30 +73,92 @@ class Loop:
         beta: BetaNow,
         batches: BatchOrder,
         seed: int,
+        every: int,
     ) -> None:
         self.pair, self.source, self.held_out = pair, source, held_out
         self.svi, self.objective, self.beta = svi, objective, beta
-        self.batches, self.seed = batches, seed
+        self.batches, self.seed, self.every = batches, seed, every
+        self.step = 0
+        self.window = Window(every)
         check_arguments(pair, source)
         self.device = device_of(pair)
+        self.modules = modules_of(pair)
+        self._random: State = None
         self.keywords = {"size": len(source)} if takes_size(pair) else {}
         self.check: Callable[[Tensor], object] = checked(pair, source)
 
-    def records(self, steps: int, *, every: int, progress: bool) -> Generator[Record]:
-        """Take `steps` steps and yield a record after each `every`, and after the last."""
-        window = Window(every)
+    def records(
+        self, steps: int, *, pause: Callable[[], bool], progress: bool
+    ) -> Generator[Record | None]:
+        """Take steps up to `steps`; yield a record every so many of them, and None at each pause.
+
+        A pause comes after the last step, and after a step when `pause` returns True. Only then
+        may the state be read.
+        """
+        first = self.step + 1
         with (
             own_randomness(self.device, self.seed),
-            tqdm(total=steps, unit="step", disable=not progress) as bar,
+            tqdm(total=steps, initial=self.step, unit="step", disable=not progress) as bar,
         ):
-            for number, indices in zip(range(1, steps + 1), self.batches, strict=False):
+            if self._random is not None:
+                set_randomness(self.device, self._random)
+            for number, indices in zip(range(first, steps + 1), self.batches, strict=False):
                 self.beta.advance(number - 1)
-                window.add(self._take(indices, validate=number == 1))
+                with self.modules.watched() if number == first else nullcontext():
+                    self.window.add(self._take(indices, validate=number == first))
+                self.step = number
                 bar.update()
-                if number % every == 0 or number == steps:
-                    row = self._row(number, window)
+                if number % self.every == 0 or number == steps:
+                    row = self._row(number)
                     bar.set_postfix({name: f"{row[name]:.2f}" for name in ("loss", "elbo", "kl")})
                     yield Record(number, steps, row, self.pair)
+                if number == steps or pause():
+                    yield None
+
+    def is_finite(self) -> bool:
+        """Whether all parameters are finite."""
+        return all(bool(value.isfinite().all()) for value in self.svi.parameters.values())
+
+    def state(self) -> State:
+        """Return all that the next steps depend on; to be called while `records` pauses."""
+        known = [*self.svi.parameters.values(), *self.svi.optim.optim_objs]
+        tensors = named_tensors(self.pair, self.modules, known)
+        return {
+            "step": self.step,
+            "random": randomness(self.device),
+            "batches": self.batches.state(),
+            "window": self.window.state(),
+            "tensors": tensors,
+            "constraints": constraints_of(tensors),
+            "optimiser": optimiser_state(self.svi.optim, tensors),
+            "objective": self.objective.state() if isinstance(self.objective, Stateful) else None,
+        }
+
+    def load_state(self, state: State) -> None:
+        """Bring a state back, before `records`; ValueError if it is of another pair or optim."""
+        known = self._parameters()
+        tensors = named_tensors(self.pair, self.modules, known.values())
+        tensors = restore(tensors, state["tensors"], state["constraints"])
+        load_optimiser_state(self.svi.optim, state["optimiser"], tensors)
+        self.svi.parameters = known
+        self.batches.load_state(state["batches"])
+        self.window.load_state(state["window"], device=self.device)
+        if isinstance(self.objective, Stateful):
+            self.objective.load_state(state["objective"])
+        self.step, self._random = state["step"], state["random"]
+        self.beta.advance(max(self.step - 1, 0))
+
+    @torch.no_grad()
+    def _parameters(self) -> Mapping[str, Tensor]:
+        """Run the pair on the first data, so that all parameters made on the way exist."""
+        batch = read(self.source, torch.arange(self.batches.batch_size), self.pair)
+        with (
+            own_randomness(self.device, self.seed),
+            self.modules.watched(),
+            poutine.trace(param_only=True) as captured,
+        ):
+            self.objective.estimate(self.svi.model, self.svi.guide, *batch, **self.keywords)
+        return parameters_in(captured.trace)
 
     def _take(self, indices: Tensor, *, validate: bool) -> Mapping[str, Tensor]:
         batch = read(self.source, indices, self.pair)
@@ -97,9 +166,9 @@ class Loop:
         with pyro.validation_enabled(validate):
             return self.svi.step_terms(*batch, **self.keywords)[1]
 
-    def _row(self, number: int, window: Window) -> Values:
-        row: Values = {"step": number, **self.beta.read(), **window.read(step=number)}
-        if not all(bool(value.isfinite().all()) for value in self.svi.parameters.values()):
+    def _row(self, number: int) -> Values:
+        row: Values = {"step": number, **self.beta.read(), **self.window.read(step=number)}
+        if not self.is_finite():
             raise NonFiniteLossError(number, row, what="a parameter")
         if self.held_out is not None:
             measured = evaluate(

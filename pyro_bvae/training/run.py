@@ -1,18 +1,22 @@
 """A run directory: weights as safetensors, settings and history as JSON, each replaced whole."""
 
 import json
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-WEIGHTS, SETTINGS, HISTORY = "weights.safetensors", "settings.json", "history.json"
+from pyro_bvae.training.checkpoint import Checkpoints
+from pyro_bvae.training.files import replace
+from pyro_bvae.training.state import State, plain_tensors
+
+WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
+VERSION = 1
+SETTINGS, HISTORY, CHECKPOINTS = "settings.json", "history.json", "checkpoints"
 
 
 class Run:
@@ -20,50 +24,72 @@ class Run:
 
     Args:
         path: the directory; made by `create`, needed by the rest.
+        keep: how many checkpoints to keep.
 
     Raises (when reading):
         FileNotFoundError: a file of the run is missing.
         ValueError: a file is corrupt, or the weights are another module's.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, *, keep: int = 3) -> None:
         self.path = Path(path)
+        self.checkpoints = Checkpoints(self.path / CHECKPOINTS, keep=keep)
 
     def create(self, *, overwrite: bool) -> None:
         """Make the directory; FileExistsError if it holds a run, unless `overwrite`."""
         if (self.path / WEIGHTS).exists() and not overwrite:
             raise FileExistsError(
                 f"run: {self.path} already holds a run; choose another directory, or "
-                "replace it: overwrite=True, --overwrite on the command line"
+                "replace it: overwrite=True, --overwrite on the command line; or go on with it "
+                "if it has checkpoints: resume=True, --resume"
             )
-        self.path.mkdir(parents=True, exist_ok=True)
-        for name in (WEIGHTS, HISTORY, SETTINGS):
+        self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.clear()
+        for name in (WEIGHTS, BEST, HISTORY, SETTINGS):
             (self.path / name).unlink(missing_ok=True)
+
+    def newest_state(self) -> State | None:
+        """Return the state of the newest whole checkpoint, None if there is no checkpoint."""
+        state = self.checkpoints.newest()
+        if state is not None and not (isinstance(state, dict) and state.get("version") == VERSION):
+            raise ValueError(
+                f"run: expected checkpoints of this version of pyro_bvae in {self.path}, got "
+                "others; finish the run with the version that began it"
+            )
+        return state
+
+    def is_unborn(self) -> bool:
+        """Whether a run was begun here that ended before its first checkpoint."""
+        folder = self.checkpoints.folder
+        return folder.is_dir() and self.checkpoints.newest() is None
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""
         text = json.dumps(content, indent=1, default=_plain)
-        self._replace(name, lambda path: path.write_text(text, encoding="utf-8"))
+        replace(self.path / name, text.encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file."""
         path = self._existing(name)
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: expected JSON, got a corrupt file: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+        return content
 
-    def write_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Write named tensors."""
-        tensors = {
-            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-            for name, tensor in weights.items()
-        }
-        self._replace(WEIGHTS, lambda path: path.write_bytes(save(tensors)))
+    def write_weights(self, weights: Mapping[str, Tensor], *, best: bool = False) -> None:
+        """Write named tensors, as the last ones or as the best."""
+        replace(self.path / (BEST if best else WEIGHTS), save(plain_tensors(weights)))
 
-    def read_weights(self) -> dict[str, Tensor]:
-        """Read named tensors."""
-        path = self._existing(WEIGHTS)
+    def read_weights(self, *, best: bool = False) -> dict[str, Tensor]:
+        """Read named tensors: those of the last record, or of the best.
+
+        The best record has the lowest "validation_loss", or "loss" in a run without validation
+        data. While β changes, losses are of different β, and the best is of little use.
+        """
+        path = self._existing(BEST if best else WEIGHTS)
         try:
             return load_file(path)
         except SafetensorError as error:
@@ -71,14 +97,14 @@ class Run:
                 f"{path}: expected safetensors, got a corrupt file: {error}"
             ) from error
 
-    def load_into(self, module: nn.Module) -> None:
-        """Load the run's weights into `module`."""
+    def load_into(self, module: nn.Module, *, best: bool = False) -> None:
+        """Load the run's last or best weights into `module`."""
         try:
-            module.load_state_dict(self.read_weights())
+            module.load_state_dict(self.read_weights(best=best))
         except RuntimeError as error:
             raise ValueError(
-                f"{self.path / WEIGHTS}: expected the weights of this {type(module).__name__}, "
-                f"got others: {error}"
+                f"{self.path / (BEST if best else WEIGHTS)}: expected the weights of this "
+                f"{type(module).__name__}, got others: {error}"
             ) from error
 
     def history(self) -> dict[str, np.ndarray]:
@@ -92,12 +118,6 @@ class Run:
                 f"run: expected {path}; give the directory of a run that has made a record"
             )
         return path
-
-    def _replace(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write a temporary file, then put it in the place of the old one in one step."""
-        temporary = self.path / f".{name}.part"
-        write(temporary)
-        os.replace(temporary, self.path / name)
 
 
 def _plain(value: Any) -> Any:

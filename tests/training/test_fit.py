@@ -304,6 +304,8 @@ def test_run_directory_holds_weights_settings_and_history(tmp_path):
     assert settings["beta"] == {"beta": 2.0}
     assert (settings["steps"], settings["data"]) == (10, 200)
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "best.safetensors",
+        "checkpoints",
         "history.json",
         "settings.json",
         "weights.safetensors",
@@ -386,6 +388,14 @@ def guide_of_z(x: Tensor) -> None:
         ({"compile": "fast"}, ValueError, "compile"),
         ({"steps": 2.5}, ValueError, "steps"),
         ({"every": 0}, ValueError, "every"),
+        ({"seed": "a"}, ValueError, "seed: expected a whole number"),
+        ({"seed": -1}, ValueError, "seed: expected a whole number"),
+        ({"seed": 1.5}, ValueError, "seed: expected a whole number"),
+        ({"callbacks": [3]}, TypeError, r"callbacks\[0\]: expected a callable"),
+        ({"callbacks": print}, TypeError, "put a single one into a list"),
+        ({"keep": 0, "run": "unused"}, ValueError, "keep"),
+        ({"resume": True}, ValueError, "no run=, the directory"),
+        ({"resume": True, "overwrite": True, "run": "unused"}, ValueError, "overwrite=True as"),
         ({"data": digits()}, TypeError, r"data\.images"),
         ({"data": (X, X)}, TypeError, "batches of 2 tensors"),
         ({"pair": (no_parameters, guide_of_z), "data": torch.ones(200)}, ValueError, "parameters"),

@@ -1,0 +1,75 @@
+"""What a run was trained with, in words: written beside it, compared when it goes on."""
+
+from collections.abc import Mapping
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+from pyro.optim import PyroOptim
+
+from pyro_bvae.training.history import Values
+from pyro_bvae.types import Schedule
+
+
+def check_seed(seed: Any) -> int:
+    """Return `seed` as an int; ValueError unless it is a whole number that torch takes as one."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
+        raise ValueError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed!r}")
+    return int(seed)
+
+
+def described(value: Any) -> str:
+    """Return a callable, an optimiser or an objective in words, with what it was given.
+
+    >>> import torch
+    >>> described(partial(torch.optim.Adam, lr=0.1))
+    'Adam(lr=0.1)'
+    """
+    if isinstance(value, partial):
+        return _call(described(value.func), value.keywords)
+    if isinstance(value, PyroOptim):
+        made_with = value.pt_optim_args
+        name = described(value.pt_optim_constructor)
+        return _call(name, made_with) if isinstance(made_with, dict) and made_with else name
+    return getattr(value, "__qualname__", type(value).__qualname__)
+
+
+def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: int) -> None:
+    """Raise ValueError, naming it, if a setting is another than before; steps may be more.
+
+    Args:
+        before: the settings of the run.
+        now: those it is to go on with.
+        step: how many steps have been taken.
+    """
+    changed = {
+        name: (before.get(name), now.get(name))
+        for name in {**before, **now}
+        if name != "steps" and before.get(name) != now.get(name)
+    }
+    if changed:
+        words = "; ".join(f"{name}: it has {a!r}, got {b!r}" for name, (a, b) in changed.items())
+        raise ValueError(
+            f"run: expected the settings of the run that goes on, but {words}; give these, or "
+            "start another run"
+        )
+    if now["steps"] < step:
+        raise ValueError(
+            f"steps: the run has taken {step} already, got {now['steps']}; give at least as many"
+        )
+
+
+def check_schedule(schedule: Schedule | None, rows: list[Values]) -> None:
+    """Raise ValueError if β did not follow this schedule at the records that were made."""
+    for row in rows if schedule is not None else ():
+        step, before = row["step"], row["beta"]
+        now = schedule(int(step) - 1)  # type: ignore[misc, arg-type]
+        if before != now:
+            raise ValueError(
+                f"beta: the run was trained with {before} at step {step}, this schedule gives "
+                f"{now}; give the same schedule, or start another run"
+            )
+
+
+def _call(name: str, keywords: Mapping[str, Any]) -> str:
+    return f"{name}({', '.join(f'{key}={value}' for key, value in keywords.items())})"
