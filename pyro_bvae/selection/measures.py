@@ -8,7 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_bvae.metrics import r2_matrix
+from pyro_bvae.metrics import mig, r2_matrix
 from pyro_bvae.scale import Scale
 from pyro_bvae.selection.importance import importance_bound
 from pyro_bvae.training import evaluate
@@ -27,7 +27,8 @@ def measure(
 
     Numbers, in nats per datum: "elbo", "reconstruction" and "kl" at β = 1; "importance_bound", the
     mean of L_K; "active", how many latents have more than 0.01 nats; "likelihood_scale_after",
-    σ_x as it is now, NaN if there is none; "r2.FACTOR", the R² of the best single active latent.
+    σ_x as it is now, NaN if there is none; "r2.FACTOR", the R² of the best single active latent;
+    "mig", the mutual information gap over the factors that are classes, where there are any.
 
     Lists, one entry per latent: "latent", its index; "kl_per_latent"; "posterior_variance", the
     mean of q's variance; "posterior_mean_square", the mean of its squared mean; "aggregate_mean"
@@ -47,6 +48,7 @@ def measure(
         "active": int((kl > ACTIVE_ABOVE).sum()),
         "likelihood_scale_after": scales[1].square().mean().sqrt().item(),
         **_best_r2(mean[:, torch.as_tensor(kl > ACTIVE_ABOVE)], factors),
+        **_mig(mean, factors),
         "latent": list(range(len(kl))),
         "kl_per_latent": kl.tolist(),
         "posterior_variance": variance.mean(0).tolist(),
@@ -93,3 +95,11 @@ def _best_r2(codes: Tensor, factors: Mapping[str, Any]) -> dict[str, float]:
         return {f"r2.{name}": 0.0 for name in factors}
     best = r2_matrix(codes.cpu().numpy(), columns).max(0)
     return {f"r2.{name}": float(value) for name, value in zip(factors, best, strict=True)}
+
+
+def _mig(codes: Tensor, factors: Mapping[str, Any]) -> dict[str, float]:
+    columns = [np.asarray(values) for values in factors.values()]
+    classes = [c for c in columns if np.array_equal(c, np.round(c)) and np.ptp(c) > 0]
+    if not classes or codes.shape[1] < 2:
+        return {}
+    return {"mig": mig(codes.cpu().numpy(), np.stack(classes, axis=1)).score}

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pyro_bvae import VAE, theory
+from pyro_bvae import VAE, fit, theory
+from pyro_bvae.metrics import mig
 from pyro_bvae.selection import beta_sigma_study, latent_table
 from tests.truths import NOISE, SPECTRUM, BalancedPosterior, data_and_covariance, linear_vae
 
@@ -51,6 +52,18 @@ def test_means_shrink_and_variances_grow_latent_by_latent_as_lambda_says():
     assert table["r2.between"][3] == pytest.approx(4 / (4 + 2), abs=0.05)
     assert table["r2.axis"].iloc[-1] == 0
     assert list(table["active"]) == [4, 4, 3, 2, 1, 0]
+
+
+def test_the_gap_is_that_of_the_factors_that_are_classes():
+    x, _ = data_and_covariance(64)
+    whole, real = torch.arange(64) % 3, torch.randn(64)
+    table = study(x, betas=(1.0,), steps=3, factors={"whole": whole, "real": real, "one": real * 0})
+    torch.manual_seed(0)
+    vae = build(prior_scale=1.0, likelihood_scale=NOISE)
+    options = {"steps": 3, "batch_size": 64, "progress": False}
+    fit(vae, x, optim=partial(torch.optim.Adam, lr=0.03), **options)
+    assert table["mig"][0] == pytest.approx(mig(vae.encode(x), whole[:, None]).score)
+    assert "mig" not in study(x, betas=(1.0,), steps=3, factors={"real": real})
 
 
 def test_a_row_for_each_latent():
