@@ -2,16 +2,19 @@
 
 from pyro_bvae.training import schedules
 from pyro_bvae.training.callbacks import Callback, EarlyStopping, Record
-from pyro_bvae.training.critic import CriticSVI, with_critic
+from pyro_bvae.training.checkpoint import CheckpointWarning
+from pyro_bvae.training.critic import CriticSVI
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.fit import Fit, fit
 from pyro_bvae.training.history import NonFiniteLossError
 from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.run import Run
+from pyro_bvae.training.state import Stateful
 from pyro_bvae.training.svi import CompiledSVI
 
 __all__ = [
     "Callback",
+    "CheckpointWarning",
     "CompiledSVI",
     "CriticSVI",
     "EarlyStopping",
@@ -21,8 +24,8 @@ __all__ = [
     "RecompileWarning",
     "Record",
     "Run",
+    "Stateful",
     "evaluate",
     "fit",
     "schedules",
-    "with_critic",
 ]
