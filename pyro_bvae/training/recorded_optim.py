@@ -10,8 +10,9 @@ from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
+from pyro_bvae.training.adam import AdamUpdate
 from pyro_bvae.training.optimisers import TorchOptim, torch_optimiser
-from pyro_bvae.training.updates import AdamUpdate, ClippedAdamUpdate, Group, SGDUpdate, Update
+from pyro_bvae.training.updates import ClippedAdamUpdate, Group, SGDUpdate, Update
 
 UPDATES: dict[type[Optimizer], type[Update]] = {
     Adam: AdamUpdate,

@@ -18,7 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from pyro_bvae.training.adam import in_single_steps
+from pyro_bvae.training.direct import direct
+
 aten = torch.ops.aten
+COMPILING = {"fallback_random": True, "size_asserts": False}
 OUTSIDE_READS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
 
 
@@ -49,10 +53,13 @@ class Recording:
         return self.run(*self.live, *inputs)
 
     def compiled(self, inputs: Sequence[Tensor]) -> "Recording":
-        """Return the same recording, compiled for inputs of these shapes."""
-        with torch.no_grad(), warnings.catch_warnings():
+        """Return the same recording, compiled for inputs of these shapes.
+
+        It draws the random numbers that it draws uncompiled.
+        """
+        with torch.no_grad(), torch._inductor.config.patch(COMPILING), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run = torch._inductor.compile(self.graph, [*self.live, *inputs])
+            run = torch._inductor.compile(in_single_steps(self.graph), [*self.live, *inputs])
         return Recording(self.graph, self.live, [], run)
 
     def difference(self, other: "Recording") -> str | None:
@@ -93,7 +100,7 @@ def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> R
         warnings.simplefilter("ignore")
         graph = make_fx(traced)(*inputs)
     live = _live_as_placeholders(graph)
-    return Recording(graph, live, outputs, graph)
+    return Recording(graph, live, outputs, direct(graph))
 
 
 class ItemsAsTensors(TorchFunctionMode):

@@ -12,6 +12,8 @@ from pyro.poutine.runtime import am_i_wrapped
 from pyro.util import warn_if_nan
 from torch import Tensor
 
+from pyro_bvae.checks import check_count
+from pyro_bvae.training.choice import Choice, now
 from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
 from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
 from pyro_bvae.training.parameters import check_parameters, parameters_in
@@ -22,7 +24,7 @@ from pyro_bvae.training.recording import reason
 from pyro_bvae.training.surroundings import Call, Modules, fresh_gradients
 from pyro_bvae.types import PyroFunction
 
-MODES = ("eager", "recorded", "compiled")
+MODES = ("auto", "eager", "recorded", "compiled")
 SHORT_LIVED = 32
 
 
@@ -31,9 +33,8 @@ class CompiledSVI(SVI):
 
     Python runs model, guide, handlers, loss, gradients and the optimiser's update once, and every
     tensor operation they do is kept as one graph; further steps run the graph alone. The numbers
-    are those of Pyro's `SVI` under the same seed, to the last bit if recorded on a CPU, to
-    rounding if compiled with `torch._inductor.config.fallback_random = True`; without that
-    setting compiled steps draw other random numbers of the same distribution.
+    are those of Pyro's `SVI` under the same seed, with the same random draws: to the last bit if
+    recorded on a CPU, to rounding if compiled.
 
     The structure of model and guide must be static: which sites there are, and their shapes. The
     first step runs as Pyro's, the next two are recorded and compared; then the graph is compiled.
@@ -50,14 +51,17 @@ class CompiledSVI(SVI):
         model: a Pyro function.
         guide: a Pyro function with the same arguments.
         optim: a `pyro.optim` optimiser, or a callable from a list of parameters to a `torch.optim`
-            one. Adam, AdamW, SGD and `ClippedAdam` become part of the graph (then `fused` and
-            `foreach` are without effect); others run after it.
+            one. Adam, AdamW, SGD and `ClippedAdam` become part of the graph (then `foreach` is
+            without effect, and `fused` away from a CPU); others run after it.
         loss: a `pyro.infer.ELBO`. If it has `differentiable_terms`, which takes what
             `differentiable_loss` takes and returns the loss and a dict of named 0-dim tensors,
             these are available from `step_terms`.
         loss_and_grads: as in Pyro, where `loss` is a plain function.
-        mode: "compiled", "recorded" (the graph runs without being compiled) or "eager" (Pyro's
-            steps). It may be changed between steps: parameters and optimiser state are shared.
+        mode: "compiled", "recorded" (the graph runs without being compiled), "eager" (Pyro's
+            steps) or "auto": starts with Pyro's, times them, and records and compiles where enough
+            steps are left for it to pay (see `choice.next_mode`); it warns of nothing. The mode
+            may be changed between steps: parameters and optimiser state are shared.
+        steps: how many there will be, which "auto" needs to know.
 
     Attributes:
         fallback: why steps run as Pyro's, None if they need not.
@@ -65,8 +69,8 @@ class CompiledSVI(SVI):
 
     Raises:
         TypeError: optim is neither of the two.
-        ValueError: unknown mode; at the first step, if model and guide show no parameters to Pyro,
-            or others than are in use.
+        ValueError: unknown mode, "auto" without steps; at the first step, if model and guide show
+            no parameters to Pyro, or others than are in use.
 
     References:
         Hoffman et al. (2013), Stochastic Variational Inference.
@@ -96,6 +100,7 @@ class CompiledSVI(SVI):
         loss_and_grads: Any = None,
         *,
         mode: str = "compiled",
+        steps: int | None = None,
         **kwargs: Any,
     ) -> None:
         differentiable = getattr(loss, "differentiable_loss", None)
@@ -103,6 +108,7 @@ class CompiledSVI(SVI):
         if isinstance(loss, ELBO) and not hasattr(loss, "loss_and_grads"):
             loss = differentiable
         super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, **kwargs)
+        self._steps = steps
         self.mode = mode
         self.fallback: str | None = None
         self.parameters: Mapping[str, Tensor] = {}
@@ -112,14 +118,18 @@ class CompiledSVI(SVI):
 
     @property
     def mode(self) -> str:
-        """How steps are taken: "eager", "recorded" or "compiled"."""
+        """How steps are taken: "auto", "eager", "recorded" or "compiled"."""
         return self._mode
 
     @mode.setter
     def mode(self, mode: str) -> None:
         if mode not in MODES:
             raise ValueError(f"mode: expected one of {MODES}, got {mode!r}")
-        self._mode = mode
+        self._mode = self._current = mode
+        self._choice = None
+        if mode == "auto":
+            self._choice = Choice(check_count(self._steps, "steps"))
+            self._current = self._choice.mode
 
     def step(self, *args: Any, **kwargs: Any) -> Any:
         """Take a gradient step; return the loss as a number (a tuple for some objectives)."""
@@ -138,7 +148,20 @@ class CompiledSVI(SVI):
         return torch.as_tensor(loss), terms
 
     def _take(self, args: Any, kwargs: Any) -> Taken:
-        if self._mode == "eager" or am_i_wrapped() or not torch.is_grad_enabled():
+        choice = self._choice
+        if choice is None or choice.settled():
+            return self._take_now(args, kwargs)
+        start = now()
+        taken = self._take_now(args, kwargs)
+        if self.fallback is None:
+            choice.add(now() - start)
+        else:
+            choice.give_up()
+        self._current = choice.mode
+        return taken
+
+    def _take_now(self, args: Any, kwargs: Any) -> Taken:
+        if self._current == "eager" or am_i_wrapped() or not torch.is_grad_enabled():
             return self._eager(self._unplanned, args, kwargs)
         try:
             call = Call.of(args, kwargs)
@@ -151,9 +174,9 @@ class CompiledSVI(SVI):
             return self._eager(plan, args, kwargs)
         if plan.recorded is None or not plan.confirmed:
             return self._record(plan, call, args, kwargs)
-        if self._mode == "compiled" and plan.often:
+        if self._current == "compiled" and plan.often:
             self._compile(plan.recorded, plan, call)
-        return plan.recorded(call.tensors, compiled=self._mode == "compiled")
+        return plan.recorded(call.tensors, compiled=self._current == "compiled")
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
         """Add the loss's gradients to the parameters; return these, the loss and its terms."""
@@ -211,13 +234,13 @@ class CompiledSVI(SVI):
         if plan.is_compiled() or plan.uncompilable:
             return
         if self._plans.any_compiled():
-            warn(f"compiling once more, for {call}", RecompileWarning)
+            self._warn(f"compiling once more, for {call}", RecompileWarning)
         try:
             step.compile(call.tensors)
         except Exception as error:
             plan.uncompilable = True
             why = f"{type(error).__name__}: {error}"
-            warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
+            self._warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Forget all recordings, because what they took from elsewhere has been replaced."""
@@ -234,8 +257,12 @@ class CompiledSVI(SVI):
     def _fall_back(self, taken: Taken, why: str) -> Taken:
         if self.fallback is None:
             self.fallback = why
-            warn(f"steps run as pyro.infer.SVI's, not compiled: {why}", FallbackWarning)
+            self._warn(f"steps run as pyro.infer.SVI's, not compiled: {why}", FallbackWarning)
         return taken
+
+    def _warn(self, message: str, category: type[Warning]) -> None:
+        if self._choice is None:
+            warn(message, category)
 
 
 def _detached(value: Any) -> Any:

@@ -6,8 +6,6 @@ bit. The state stays where torch's optimiser keeps it, so either may take the ne
 
 References:
     Kingma, Ba (2015), Adam: A Method for Stochastic Optimization.
-    Loshchilov, Hutter (2019), Decoupled Weight Decay Regularization.
-    Reddi, Kale, Kumar (2018), On the Convergence of Adam and Beyond.
     Sutskever et al. (2013), On the importance of initialization and momentum in deep learning.
 """
 
@@ -95,54 +93,6 @@ class Update(ABC):
         if not self._shares_rate and (isinstance(rate, Tensor) or rate != self._last):
             self.rate.fill_(rate)
             self._last = rate
-
-
-class AdamUpdate(Update):
-    """Adam and AdamW, as `torch.optim` computes them without `foreach` or `fused`."""
-
-    fixed = ("betas", "eps", "weight_decay", "decoupled_weight_decay", "amsgrad", "maximize")
-    state_names = ("step", "exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-
-    def __init__(self, members: Sequence[tuple[Tensor, Optimizer, Group]]) -> None:
-        super().__init__(members)
-        for parameter, state in zip(self.parameters, self.states, strict=True):
-            state["step"] = state["step"].to(parameter.device)
-
-    @classmethod
-    def key(cls, parameter: Tensor, state: dict[str, Any], group: Group) -> tuple[Any, ...]:
-        """Adam's bias correction depends on the step count."""
-        return (*super().key(parameter, state, group), float(state["step"]))
-
-    def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
-        """Update in place."""
-        beta1, beta2 = self.hyper["betas"]
-        steps, means, squares = ([s[n] for s in states] for n in self.state_names[:3])
-        torch._foreach_add_(steps, 1)
-        grads = self._decay(parameters, grads)
-        torch._foreach_lerp_(means, grads, 1 - beta1)
-        torch._foreach_mul_(squares, beta2)
-        torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
-        if self.hyper["amsgrad"]:
-            largest = [s["max_exp_avg_sq"] for s in states]
-            torch._foreach_maximum_(largest, squares)
-            squares = largest
-        step = steps[0].to(torch.float64)
-        half = torch.full_like(step, 0.5)
-        root = torch.pow(1 - torch.pow(beta2, step), half)
-        size = self.rate / (1 - torch.pow(beta1, step))
-        denominators = list(torch._foreach_sqrt(squares))
-        torch._foreach_div_(denominators, root.to(parameters[0].dtype))
-        torch._foreach_add_(denominators, self.hyper["eps"])
-        subtract_ratio(parameters, means, denominators, size)
-
-    def _decay(self, parameters: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
-        decay = self.hyper["weight_decay"]
-        if decay == 0:
-            return grads
-        if self.hyper["decoupled_weight_decay"]:
-            torch._foreach_mul_(parameters, (1 - self.rate * decay).to(parameters[0].dtype))
-            return grads
-        return list(torch._foreach_add(grads, parameters, alpha=decay))
 
 
 class ClippedAdamUpdate(Update):
