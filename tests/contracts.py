@@ -134,6 +134,15 @@ def normalisation(log_prob, low=-torch.inf, high=torch.inf):
         return quad(density, low, high, limit=500, epsabs=5e-8)[0]
 
 
+def total_on_a_grid(log_prob, dimensions):
+    """Sum a density over a grid: for kinks at places unknown, of error O(spacing²)."""
+    points = torch.linspace(-12, 12, 200_001 if dimensions == 1 else 1201)
+    z = torch.cartesian_prod(*[points] * dimensions).reshape(-1, dimensions)
+    with torch.no_grad():
+        total = sum(log_prob(part).exp().sum() for part in z.split(200_000))
+    return (total * (points[1] - points[0]) ** dimensions).item()
+
+
 class Aware(nn.Module):
     """A network that multiplies what it takes by 1 + c, for a context c `[n, 1]`."""
 

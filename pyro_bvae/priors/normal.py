@@ -1,16 +1,13 @@
 """The normal prior, with its σ a number, a parameter, or a latent variable."""
 
-import torch
 from pyro.distributions import Normal
 from torch import Tensor
 
-from pyro_bvae.priors.base import Prior
-from pyro_bvae.priors.hyperprior import HyperpriorScale
-from pyro_bvae.scale import Scale
+from pyro_bvae.priors.scaled import ScaledPrior
 from pyro_bvae.types import Distribution
 
 
-class NormalPrior(Prior):
+class NormalPrior(ScaledPrior):
     """p(z) = N(0, σ² I), or N(0, diag σ²).
 
     Args:
@@ -32,21 +29,6 @@ class NormalPrior(Prior):
     torch.Size([10])
     """
 
-    loc: Tensor
-
-    def __init__(self, latents: int, *, scale: float | str | Distribution = 1.0) -> None:
-        super().__init__(latents)
-        self.register_buffer("loc", torch.zeros(latents))
-        self.scale: Scale | HyperpriorScale
-        if isinstance(scale, Distribution):
-            self.scale = HyperpriorScale(scale, latents=latents)
-        else:
-            self.scale = Scale(scale, learned={"learned": (), "per_latent": (latents,)})
-
-    def forward(self, *context: Tensor) -> Distribution:
-        """Return p(z) given σ."""
-        return Normal(self.loc, self.scale()).to_event(1)
-
-    def guide(self) -> None:
-        """Sample σ from its posterior, where it has a hyperprior."""
-        self.scale.guide()
+    def family(self, loc: Tensor, scale: Tensor) -> Distribution:
+        """Return N(0, σ²)."""
+        return Normal(loc, scale)

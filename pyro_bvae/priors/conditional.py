@@ -1,0 +1,67 @@
+"""The conditional prior: a normal whose mean and scale depend on the context."""
+
+from pyro.distributions import Normal
+from torch import Tensor, nn
+
+from pyro_bvae.priors.base import Prior
+from pyro_bvae.types import Distribution
+
+
+class ConditionalPrior(Prior):
+    """p(z|c) = N(μ(c), diag σ²(c)), μ and log σ² linear in a network's features of c.
+
+    Args:
+        network: a module from the context `[batch, ...]` to features `[batch, features]`: an
+            encoder, or `OneHot(classes)`, which gives every class a normal of its own.
+        latents: the number of latents, ≥ 1.
+        features: the network's width, where it has no `.features` of its own.
+
+    Returns (when called on the context): batch shape `[batch]`, event shape `[latents]`.
+
+    Raises:
+        ValueError: `latents` < 1, the width is unknown, or the network returns another shape.
+        TypeError: when called without context.
+
+    References:
+        Sohn, Lee, Yan (2015), Learning Structured Output Representation using Deep Conditional
+        Generative Models.
+
+    >>> import torch
+    >>> from pyro_bvae.networks import OneHot
+    >>> prior = ConditionalPrior(OneHot(10), latents=3)
+    >>> prior(torch.tensor([0, 7])).batch_shape
+    torch.Size([2])
+    """
+
+    def __init__(self, network: nn.Module, latents: int, *, features: int | None = None) -> None:
+        super().__init__(latents)
+        width = features or getattr(network, "features", None)
+        if not isinstance(width, int) or width < 1:
+            raise ValueError(
+                f"features: {type(network).__name__} has no .features to tell its width; pass "
+                f"features=, the second dimension of what it returns (got {width!r})"
+            )
+        self.network = network
+        self.head = nn.Linear(width, 2 * latents)
+
+    def family(self, numbers: Tensor) -> Distribution:
+        """Return the normal that `[..., 2 latents]` numbers, μ and log σ², stand for."""
+        loc, log_variance = numbers.chunk(2, dim=-1)
+        return Normal(loc, (0.5 * log_variance).exp()).to_event(1)
+
+    def amortised(self, *context: Tensor) -> Tensor:
+        """Return the numbers `[batch, 2 latents]`."""
+        if not context:
+            raise TypeError("context: a ConditionalPrior needs one, got none; use ConditionalVAE")
+        features = self.network(*context)
+        expected = (len(context[0]), self.head.in_features)
+        if features.shape != expected:
+            raise ValueError(
+                f"network: expected features of shape {list(expected)}, got "
+                f"{list(features.shape)}; check the network or features="
+            )
+        return self.head(features)
+
+    def forward(self, *context: Tensor) -> Distribution:
+        """Return p(z|c)."""
+        return self.family(self.amortised(*context))
