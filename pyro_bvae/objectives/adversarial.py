@@ -23,8 +23,8 @@ class AdversarialELBO(Objective):
     "aggregate_kl" is the critic's mean output, its estimate of KL(q(z)‖p(z)).
 
     The critic is trained to tell codes from draws of the prior, by `fit` after each step, with an
-    optimiser of its own; with `pyro.infer.SVI` train it by `training.with_critic`. β multiplies γ;
-    global sites add "kl_SITE" as in `ELBO`.
+    optimiser of its own; without `fit` take `training.CriticSVI` for `pyro.infer.SVI`. β
+    multiplies γ; global sites add "kl_SITE" as in `ELBO`.
 
     Args:
         critic: a module from codes `[n, latents]` to `[n]`, on the device of the pair, such as

@@ -109,7 +109,7 @@ class Objective(PyroELBO, ABC):
     Attributes:
         critic: a module of the user's from codes `[n, latents]` to `[n]`, if the objective has
             one. It is trained beside the pair, to tell the `draws` of an `Estimate` apart, by
-            `fit` or by `training.with_critic`; the objective itself never changes it.
+            `fit` or by `training.CriticSVI`; the objective itself never changes it.
     """
 
     critic: nn.Module | None = None

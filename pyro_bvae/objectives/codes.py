@@ -95,7 +95,7 @@ def codes_of(sites: Mapping[str, Site]) -> Codes:
             "the codes of a batch with each other"
         )
     weighted = isinstance(site.scale, Tensor) or abs(site.scale * len(value) / site.data - 1) > 1e-6
-    if weighted or site.mask not in (None, True):
+    if weighted or not (site.mask is None or site.mask is True):
         raise ValueError(
             f"guide: expected data of equal weight at site {name!r}, got a mask or a scale of its "
             "own; use ELBO for weighted data, or drop what is masked from the batch"

@@ -16,9 +16,9 @@ class FactorELBO(Objective):
 
     The terms are those of `ELBO` and "total_correlation", the critic's mean output on the codes:
     right as far as the critic is. It is trained to tell codes from codes whose latents have been
-    permuted over the batch, by `fit` after each step, with an optimiser of its own; with
-    `pyro.infer.SVI` train it by `training.with_critic`. Any guide will do that has one latent site
-    in the plate of the data.
+    permuted over the batch, by `fit` after each step, with an optimiser of its own;
+    without `fit` take `training.CriticSVI` for `pyro.infer.SVI`. Any guide will do that has one
+    latent site in the plate of the data.
 
     Args:
         critic: a module from codes `[n, latents]` to `[n]`, on the device of the pair, such as

@@ -54,7 +54,8 @@ class ImportanceELBO(Objective):
     """
 
     def __init__(self, num_particles: int, *, gradient: str = "reparameterised") -> None:
-        super().__init__(num_particles=num_particles, vectorize_particles=True)
+        super().__init__(num_particles=num_particles, vectorize_particles=num_particles > 1)
+        self.max_plate_nesting = 2 if self.vectorize_particles else 1
         self.gradient = check_choice(gradient, "gradient", ("reparameterised", "doubly"))
 
     def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:

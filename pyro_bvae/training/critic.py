@@ -12,77 +12,117 @@ from torch import Tensor, nn
 from pyro_bvae.models.parameters import register
 from pyro_bvae.objectives import Objective
 from pyro_bvae.objectives.ratio import ratio_loss
-from pyro_bvae.training.optimisers import OptimiserFactory
-from pyro_bvae.training.step import DRAWS
+from pyro_bvae.training.optimisers import OptimiserFactory, TorchOptim
+from pyro_bvae.training.recorded_step import Taken
+from pyro_bvae.training.step import DRAWS, PerDatum
 from pyro_bvae.training.svi import CompiledSVI
+from pyro_bvae.types import PyroFunction
 
 critic_adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3, betas=(0.5, 0.9))
 
 
-class CriticSVI:
-    """A `CompiledSVI` and, behind it, the steps of its objective's critic.
+class CriticSVI(CompiledSVI):
+    """A `CompiledSVI` of an objective per datum that trains the objective's critic too.
 
     A step trains the pair with the critic as it is, and then the critic on the codes that the step
-    drew, in the mode of the first. It costs no second run of the pair.
-
-    Attributes:
-        svi: of the pair.
-        critic: of the critic; its `optim` has the critic's optimiser.
-    """
-
-    def __init__(
-        self, svi: CompiledSVI, critic: nn.Module, optim: PyroOptim | OptimiserFactory
-    ) -> None:
-        self.svi = svi
-
-        def model(*_: Tensor) -> None:
-            register(critic)
-
-        self.critic = CompiledSVI(model, _nothing, optim, _RatioLoss(critic), mode=svi.mode)
-
-    @property
-    def parameters(self) -> Mapping[str, Tensor]:
-        """The parameters of the pair and of the critic, by name, unconstrained."""
-        return {**self.svi.parameters, **self.critic.parameters}
-
-    @property
-    def fallback(self) -> str | None:
-        """Why steps run as Pyro's, None if they need not."""
-        return self.svi.fallback or self.critic.fallback
-
-    def step(self, *args: Any, **kwargs: Any) -> float:
-        """Take both steps; return the pair's loss as a number."""
-        return self.step_terms(*args, **kwargs)[0].item()
-
-    def step_terms(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take both steps; return the pair's loss, and the terms with "critic_loss" among them."""
-        loss, values = self.svi.step_terms(*args, **kwargs)
-        rest = {name: value for name, value in values.items() if name not in DRAWS}
-        critic_loss, _ = self.critic.step_terms(*(values[name] for name in DRAWS))
-        return loss, rest | {"critic_loss": critic_loss}
-
-
-def with_critic(
-    svi: CompiledSVI, objective: Objective, optim: PyroOptim | OptimiserFactory = critic_adam
-) -> CompiledSVI | CriticSVI:
-    """Return the trainer with the steps of the objective's critic added, if it has one.
+    drew, in the same mode. It costs no second run of the pair. `step_terms` gives all that
+    `per_datum` does, and "critic_loss".
 
     Args:
-        svi: a trainer whose loss is `PerDatum(objective)`.
-        objective: whose critic.
-        optim: the critic's own optimiser; by default Adam with learning rate 1e-3 and betas
-            (0.5, 0.9).
+        model: a Pyro function.
+        guide: a Pyro function with the same arguments.
+        optim: of the pair, as `CompiledSVI` takes it.
+        objective: has a `critic`, such as `FactorELBO`.
+        critic_optim: a callable from parameters to a torch optimiser, the critic's own; by default
+            Adam with learning rate 1e-3 and betas (0.5, 0.9).
+        mode, steps: as `CompiledSVI` takes them.
+
+    Attributes:
+        critic: the trainer of the critic.
+
+    Raises: ValueError if the objective has no critic.
 
     References:
         Kim, Mnih (2018), Disentangling by Factorising, for the betas.
 
-    >>> from pyro_bvae.objectives import ELBO
-    >>> from pyro_bvae.training.step import PerDatum
-    >>> svi = CompiledSVI(print, print, critic_adam, PerDatum(ELBO()))
-    >>> with_critic(svi, ELBO()) is svi
-    True
+    >>> from pyro_bvae.networks import mlp_critic
+    >>> from pyro_bvae.objectives import FactorELBO
+    >>> objective = FactorELBO(mlp_critic(2), gamma=10.0)
+    >>> svi = CriticSVI(print, print, critic_adam, objective, mode="recorded")
+    >>> svi.critic.mode
+    'recorded'
     """
-    return svi if objective.critic is None else CriticSVI(svi, objective.critic, optim)
+
+    def __init__(
+        self,
+        model: PyroFunction,
+        guide: PyroFunction,
+        optim: PyroOptim | OptimiserFactory,
+        objective: Objective,
+        *,
+        critic_optim: OptimiserFactory = critic_adam,
+        mode: str = "compiled",
+        steps: int | None = None,
+    ) -> None:
+        network = objective.critic
+        if network is None:
+            raise ValueError(
+                f"objective: expected one with a critic, got {type(objective).__name__}; use "
+                "CompiledSVI"
+            )
+        super().__init__(model, guide, optim, PerDatum(objective), mode=mode, steps=steps)
+        self.network = network
+        self._critic_optim = TorchOptim(critic_optim)
+
+        def shown(*_: Tensor) -> None:
+            register(network)
+
+        loss = _RatioLoss(network)
+        self.critic = CompiledSVI(
+            shown, _nothing, self._critic_optim, loss, mode=mode, steps=steps
+        )
+
+    def state(self) -> dict[str, Any]:
+        """Return the critic's weights and its optimiser's state."""
+        return {
+            "weights": dict(self.network.state_dict()),
+            "optimiser": self._critic_optim.get_state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Bring back what `state` returned."""
+        self.network.load_state_dict(state["weights"])
+        self._critic_optim.set_state(state["optimiser"])
+
+    def _take(self, args: Any, kwargs: Any) -> Taken:
+        taken = super()._take(args, kwargs)
+        draws = [taken.terms[name] for name in DRAWS]
+        terms = {name: term for name, term in taken.terms.items() if name not in DRAWS}
+        terms["critic_loss"] = self.critic.step_tensor(*draws)
+        return Taken(taken.loss, terms)
+
+
+def trainer(
+    model: PyroFunction,
+    guide: PyroFunction,
+    optim: PyroOptim | OptimiserFactory,
+    objective: Objective,
+    *,
+    critic_optim: OptimiserFactory = critic_adam,
+    mode: str,
+    steps: int | None = None,
+) -> CompiledSVI:
+    """Return the trainer of an objective per datum: a `CriticSVI` if it has a critic.
+
+    >>> from pyro_bvae.objectives import ELBO
+    >>> type(trainer(print, print, critic_adam, ELBO(), mode="eager")).__name__
+    'CompiledSVI'
+    """
+    if objective.critic is None:
+        return CompiledSVI(model, guide, optim, PerDatum(objective), mode=mode, steps=steps)
+    return CriticSVI(
+        model, guide, optim, objective, critic_optim=critic_optim, mode=mode, steps=steps
+    )
 
 
 class _RatioLoss(PyroELBO):

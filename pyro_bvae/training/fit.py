@@ -16,6 +16,7 @@ from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Objective
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Callback, check_callbacks
+from pyro_bvae.training.critic import critic_adam, trainer
 from pyro_bvae.training.history import as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop
 from pyro_bvae.training.optimisers import OptimiserFactory
@@ -23,8 +24,7 @@ from pyro_bvae.training.session import Session, run_files
 from pyro_bvae.training.settings import check_seed, described
 from pyro_bvae.training.signals import stop_requests
 from pyro_bvae.training.source import split
-from pyro_bvae.training.step import PerDatum
-from pyro_bvae.training.svi import MODES, CompiledSVI
+from pyro_bvae.training.svi import MODES
 from pyro_bvae.types import PairLike, Schedule, as_pair
 
 adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3)
@@ -62,6 +62,7 @@ def fit(
     beta: Beta | SiteBetas | Schedule = 1.0,
     objective: Objective | None = None,
     optim: PyroOptim | OptimiserFactory = adam,
+    critic_optim: OptimiserFactory = critic_adam,
     batch_size: int = 64,
     seed: int = 0,
     validation: Any = None,
@@ -96,6 +97,8 @@ def fit(
         objective: what to minimise; `ELBO()` by default.
         optim: a `pyro.optim` optimiser, or a callable from parameters to a torch one; torch's
             Adam with learning rate 1e-3 by default.
+        critic_optim: of the objective's critic, where it has one, which takes a step after each
+            step of the pair; by default Adam with learning rate 1e-3 and betas (0.5, 0.9).
         batch_size: data per step.
         seed: of the order of the data, the draws of the guide and the validation split.
         validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
@@ -157,7 +160,13 @@ def fit(
         )
     source, held_out = split(as_source(data), validation, seed=seed)
     current = BetaNow(beta)
-    svi = CompiledSVI(*tempered(pair, current.value), optim, PerDatum(objective), mode=compile)
+    svi = trainer(
+        *tempered(pair, current.value),
+        optim,
+        objective,
+        critic_optim=critic_optim,
+        mode=compile,
+    )
     order = torch.Generator().manual_seed(seed)
     batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
     loop = Loop(
@@ -179,6 +188,7 @@ def fit(
         "seed": seed,
         "every": every,
         "optim": described(optim),
+        "critic_optim": described(critic_optim) if objective.critic is not None else None,
         "compile": compile,
         "data": len(source),
         "validation": 0 if held_out is None else len(held_out),

@@ -104,6 +104,7 @@ class Loop:
                 set_randomness(self.device, self._random)
             for number, indices in zip(range(first, steps + 1), self.batches, strict=False):
                 self.beta.advance(number - 1)
+                self.objective.advance(number - 1)
                 with self.modules.watched() if number == first else nullcontext():
                     self.window.add(self._take(indices, validate=number == first))
                 self.step = number
@@ -132,6 +133,7 @@ class Loop:
             "constraints": constraints_of(tensors),
             "optimiser": optimiser_state(self.svi.optim, tensors),
             "objective": self.objective.state() if isinstance(self.objective, Stateful) else None,
+            "trainer": self.svi.state() if isinstance(self.svi, Stateful) else None,
         }
 
     def load_state(self, state: State) -> None:
@@ -145,8 +147,11 @@ class Loop:
         self.window.load_state(state["window"], device=self.device)
         if isinstance(self.objective, Stateful):
             self.objective.load_state(state["objective"])
+        if isinstance(self.svi, Stateful):
+            self.svi.load_state(state["trainer"])
         self.step, self._random = state["step"], state["random"]
         self.beta.advance(max(self.step - 1, 0))
+        self.objective.advance(max(self.step - 1, 0))
 
     @torch.no_grad()
     def _parameters(self) -> Mapping[str, Tensor]:
