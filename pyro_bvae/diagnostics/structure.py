@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from pyro.util import check_model_guide_match
+from torch import Tensor
 
 from pyro_bvae.beta import VECTORISATION_PLATES
 from pyro_bvae.diagnostics.evidence import Evidence, Finding, names
@@ -134,17 +135,17 @@ def _beta(evidence: Evidence) -> Finding:
     shared = evidence.shared()
     for name, model, guide in shared:
         mine, others = _price(model), _price(guide)
-        if not math.isclose(mine, others, rel_tol=1e-9):
+        if mine.shape != others.shape or not torch.allclose(mine, others):
             return Finding(
                 "beta",
                 "problem",
-                f"Site {name!r} weighs {mine:g} in the model and {others:g} in the guide, so the "
-                "loss is no bound of anything.",
+                f"Site {name!r} weighs {mine.mean():g} in the model and {others.mean():g} in the "
+                "guide, so the loss is no bound of anything.",
                 "Apply tempered(pair, beta), or any scale handler, to both functions.",
             )
     notes = {name: float(model.get("beta", 1.0)) for name, model, _ in shared if "beta" in model}
-    by_hand = {n: _price(m) / notes.get(n, 1.0) for n, m, _ in shared if notes.get(n) != 0}
-    unexplained = [name for name, weight in by_hand.items() if not math.isclose(weight, 1.0)]
+    by_hand = {name: _price(m) - notes.get(name, 1.0) for name, m, _ in shared}
+    unexplained = [n for n, rest in by_hand.items() if rest.numel() == 1 and abs(rest) > 1e-6]
     if unexplained:
         return Finding(
             "beta",
@@ -165,13 +166,12 @@ def _frames(site: Any) -> dict[str, int]:
     return {frame.name: frame.size for frame in frames}
 
 
-def _price(site: Any) -> float:
+def _price(site: Any) -> Tensor:
     """Return what a site's log-probability is multiplied by, beyond what its plates ask for."""
     plates = math.prod(
         (f.full_size or f.size) / f.size for f in site["cond_indep_stack"] if f.size > 0
     )
-    scale = torch.as_tensor(site["scale"], dtype=torch.float64).detach()
-    return float(scale.mean()) / plates
+    return torch.as_tensor(site["scale"], dtype=torch.float64).detach() / plates
 
 
 def _words(frames: dict[str, int]) -> str:

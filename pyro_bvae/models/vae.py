@@ -3,12 +3,12 @@
 import pyro
 import torch
 from pyro import poutine
-from pyro.poutine.util import is_validation_enabled
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_count, check_data, check_size
+from pyro_bvae.checks import check_count
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
+from pyro_bvae.models.parts import check_observed, check_parts, check_shape, data_plate
 from pyro_bvae.posteriors import Posterior
 from pyro_bvae.priors import Prior
 from pyro_bvae.types import Distribution
@@ -54,22 +54,7 @@ class VAE(nn.Module):
 
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
-        for name, part, kind in (
-            ("prior", prior, Prior),
-            ("likelihood", likelihood, Likelihood),
-            ("posterior", posterior, Posterior),
-        ):
-            if not isinstance(part, kind):
-                raise TypeError(
-                    f"{name}: expected a {kind.__name__}, got {type(part).__name__}; a network "
-                    "goes into a likelihood or a posterior, a module of your own subclasses one"
-                )
-        if prior.latents != posterior.latents:
-            raise ValueError(
-                f"posterior: expected the prior's {prior.latents} latents, got {posterior.latents}"
-            )
-        prior.check_parts(likelihood, posterior)
-        posterior.check_parts(prior, likelihood)
+        check_parts(prior, likelihood, posterior)
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
@@ -94,7 +79,7 @@ class VAE(nn.Module):
             z = pyro.sample("z", prior)
             likelihood = self.likelihood(z)
             if x is not None:
-                self._check_shape(x, likelihood.event_shape)
+                check_shape(x, likelihood)
             return pyro.sample("x", likelihood, obs=x)
 
     def guide(self, x: Tensor, *, size: int | None = None) -> Tensor:
@@ -137,21 +122,6 @@ class VAE(nn.Module):
         self.likelihood.check(x)
 
     def _plate(self, x: Tensor | None, size: int | None) -> pyro.plate:
-        check_size(size)
-        if x is None:
-            return pyro.plate("data", size or 1)
-        check_data(x, integers=self.likelihood.integers)
-        if is_validation_enabled():
-            self.likelihood.check(x)
-        if size is None:
-            return pyro.plate("data", len(x))
-        if size < len(x):
-            raise ValueError(f"size: expected at least the batch's {len(x)} data, got {size}")
-        return pyro.plate("data", size, subsample=torch.arange(len(x), device=x.device))
-
-    def _check_shape(self, x: Tensor, shape: torch.Size) -> None:
-        if x.shape[1:] != shape:
-            raise ValueError(
-                f"x: expected shape [batch, {', '.join(map(str, shape))}], which is what the "
-                f"likelihood draws, got {list(x.shape)}; reshape x or change the decoder"
-            )
+        if x is not None:
+            check_observed(x, self.likelihood)
+        return data_plate(x, size)
