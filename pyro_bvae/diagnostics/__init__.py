@@ -1,18 +1,40 @@
-"""What a trained pair is worth, measured: its codes against known factors."""
+"""What a trained pair is worth, measured: its codes against known factors, its posterior."""
 
+from pyro_bvae.diagnostics.amortization import AmortizationGap, amortization_gap
 from pyro_bvae.diagnostics.codes import ImageCodes
+from pyro_bvae.diagnostics.comparison import Comparison, compare_to_reference
 from pyro_bvae.diagnostics.disentanglement import (
     DisentanglementScores,
     Row,
     disentanglement_scores,
 )
+from pyro_bvae.diagnostics.importance import Importance, importance
+from pyro_bvae.diagnostics.likelihood import (
+    LogEvidence,
+    Sandwich,
+    evidence_sandwich,
+    log_evidence,
+)
 from pyro_bvae.diagnostics.pair import PairCheck, check_pair
+from pyro_bvae.diagnostics.reference import Reference, reference_posterior
 
 __all__ = [
+    "AmortizationGap",
+    "Comparison",
     "DisentanglementScores",
     "ImageCodes",
+    "Importance",
+    "LogEvidence",
     "PairCheck",
+    "Reference",
     "Row",
+    "Sandwich",
+    "amortization_gap",
     "check_pair",
+    "compare_to_reference",
     "disentanglement_scores",
+    "evidence_sandwich",
+    "importance",
+    "log_evidence",
+    "reference_posterior",
 ]
