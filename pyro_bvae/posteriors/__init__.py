@@ -7,6 +7,7 @@ from pyro_bvae.posteriors.full_rank import FullRankPosterior
 from pyro_bvae.posteriors.low_rank import LowRankPosterior
 from pyro_bvae.posteriors.mean_field import MeanFieldPosterior
 from pyro_bvae.posteriors.mixture import MixturePosterior
+from pyro_bvae.posteriors.refined import RefinedPosterior
 
 __all__ = [
     "AmortisedPosterior",
@@ -16,4 +17,5 @@ __all__ = [
     "MeanFieldPosterior",
     "MixturePosterior",
     "Posterior",
+    "RefinedPosterior",
 ]
