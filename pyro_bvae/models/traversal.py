@@ -4,18 +4,22 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent
 
+from pyro_bvae.models.conditional import ConditionalVAE
 from pyro_bvae.models.vae import VAE
 from pyro_bvae.types import Distribution
 
 _DRAWS = 20_000
 
 
-def traverse(vae: VAE, z: Tensor, *, latent: int, values: Tensor) -> Tensor:
+def traverse(
+    vae: VAE | ConditionalVAE, z: Tensor, *context: Tensor, latent: int, values: Tensor
+) -> Tensor:
     """Decode z with one coordinate set to each of the values: E[x | z, z_latent = value].
 
     Args:
         vae: what decodes.
         z: the code to start from, `[latents]`, such as `vae.encode(x)[0]`.
+        context: of a `ConditionalVAE`, one row: `[1, ...]`.
         latent: which coordinate moves, counted from 0.
         values: what it is set to, `[values]`, such as a row of `prior_values(vae)`.
 
@@ -52,7 +56,7 @@ def traverse(vae: VAE, z: Tensor, *, latent: int, values: Tensor) -> Tensor:
         raise ValueError(f"values: expected shape [values], got {list(values.shape)}")
     codes = z.repeat(len(values), 1)
     codes[:, latent] = values.to(codes)
-    return vae.decode(codes)
+    return vae.decode(codes, *(one.expand(len(codes), *one.shape[1:]) for one in context))
 
 
 @torch.no_grad()

@@ -4,6 +4,11 @@ Pure functions of tensors, in nats, float64 where the arguments are. Scales are 
 `NormalPrior(scale=)` and `NormalLikelihood(scale=)`; r = σ_z² and s = σ_x² are their variances.
 """
 
+from pyro_bvae.theory.bottleneck import (
+    GaussianBottleneck,
+    canonical_correlations,
+    gaussian_bottleneck,
+)
 from pyro_bvae.theory.constrained import (
     unit_norm_rates,
     weight_decay_singular_values,
@@ -62,6 +67,7 @@ from pyro_bvae.theory.water_level import equivalent_beta, squared_error_water_le
 __all__ = [
     "BetaAsPrior",
     "EstimatorOffset",
+    "GaussianBottleneck",
     "KLDecomposition",
     "LinearGuide",
     "LinearOptimum",
@@ -71,6 +77,7 @@ __all__ = [
     "aggregate_posterior",
     "beta_as_prior",
     "beta_for_rate",
+    "canonical_correlations",
     "capacity_optimum",
     "collapse_beta",
     "diagonal_gap",
@@ -80,6 +87,7 @@ __all__ = [
     "eigenvalue_of_rate",
     "equivalent_beta",
     "expected_log_likelihood",
+    "gaussian_bottleneck",
     "gaussian_chi_squared",
     "gaussian_kl",
     "gaussian_rate_distortion",
