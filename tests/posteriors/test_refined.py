@@ -163,7 +163,7 @@ def test_refuses():
     with pytest.raises(ValueError, match=r"posterior: expected a Refined.* VAE's own likelihood,"):
         VAE(module.prior, NormalLikelihood(mlp_decoder(3, (4,))), refined)
     parts = {"prior": module.prior, "likelihood": module.likelihood}
-    with pytest.raises(TypeError, match=r"posterior: expected an AmortisedPosterior, .*got Refined"):
+    with pytest.raises(TypeError, match=r"posterior: expected an Amortised.*got Refined"):
         RefinedPosterior(refined, **parts)
     for name, bad in (("steps", 0), ("rate", 0.0), ("rate", "fast"), ("beta", -1.0)):
         with pytest.raises(ValueError, match=f"{name}: expected a .*, got {bad!r}"):
