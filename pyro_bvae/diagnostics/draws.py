@@ -3,14 +3,12 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pyro
 import torch
 from pyro import poutine
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch import Tensor
 
 from pyro_bvae.beta import untempered
 from pyro_bvae.checks import check_count
@@ -19,16 +17,15 @@ from pyro_bvae.diagnostics.layout import (
     Values,
     as_sampled,
     check_guide,
-    held,
     latent_values,
     layout_of,
-    log_prob,
-    run,
-    run_stacked,
+    predicted_values,
     shared_values,
-    simulated_arguments,
 )
+from pyro_bvae.diagnostics.modes import called_modules_evaluate
+from pyro_bvae.diagnostics.scored import Draws, concatenated, scored
 from pyro_bvae.diagnostics.target import Target
+from pyro_bvae.diagnostics.traces import held, plate_of, run, simulated_arguments
 from pyro_bvae.training.source import (
     check_arguments,
     device_of,
@@ -40,41 +37,6 @@ from pyro_bvae.types import PairLike, as_pair
 
 _PROBED = 3
 _SHARED_DRAWS = 999
-
-
-@dataclass(frozen=True)
-class Draws:
-    """Latents drawn from the guide, and what model and guide say of them, at β = 1.
-
-    Attributes:
-        latents: of every latent site in the plate of the data, `[draws, batch, *shape]`.
-        shared: of every other latent site, such as a prior's σ, `[draws, *shape]`.
-        log_prior, log_likelihood, log_guide: log p(z), log p(x|z) and log q(z|x) of the former,
-            given the latter, `[draws, batch]`, nats.
-    """
-
-    latents: dict[str, Tensor]
-    shared: dict[str, Tensor]
-    log_prior: Tensor
-    log_likelihood: Tensor
-    log_guide: Tensor
-
-    def log_weights(self, target: Target) -> Tensor:
-        """Return log p(z) + (1/β) log p(x|z) − log q(z|x), `[draws, batch]`, nats."""
-        return self.log_prior + target.power * self.log_likelihood - self.log_guide
-
-
-def concatenated(parts: list[Draws], dim: int) -> Draws:
-    """Join draws of the same data (`dim=0`), or of other data (`dim=1`)."""
-    first = parts[0]
-    shared = {n: torch.cat([p.shared[n] for p in parts]) for n in first.shared}
-    return Draws(
-        latents={n: torch.cat([p.latents[n] for p in parts], dim) for n in first.latents},
-        shared=first.shared if dim else shared,
-        log_prior=torch.cat([p.log_prior for p in parts], dim),
-        log_likelihood=torch.cat([p.log_likelihood for p in parts], dim),
-        log_guide=torch.cat([p.log_guide for p in parts], dim),
-    )
 
 
 class Sampler:
@@ -133,7 +95,7 @@ class Sampler:
         """Let the pair run: untempered, in evaluation mode, with randomness of its own."""
         with (
             evaluating(self._given),
-            _called_modules_evaluate(),
+            called_modules_evaluate(),
             own_randomness(self._device, seed),
             untempered(),
             pyro.validation_enabled(False),
@@ -144,19 +106,41 @@ class Sampler:
         """Return the data at `indices` as the arguments of model and guide."""
         return read(self.source, indices, self._given)
 
-    def draw(self, indices: Tensor, num_samples: int) -> Draws:
+    def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
         """Draw from the guide for the data at `indices`, all at once."""
         args = self.arguments(indices)
         if self.stacks:
-            return self._stacked(args, num_samples)
-        return concatenated([self.score(args) for _ in range(num_samples)], dim=0)
+            return self._stacked(args, num_samples, predict=predict)
+        parts = [self.score(args, predict=predict) for _ in range(num_samples)]
+        return concatenated(parts, dim=0)
 
-    def parts(self, num_samples: int) -> Iterator[tuple[Tensor, Draws]]:
+    def prior(
+        self, indices: Tensor, num_samples: int
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Draw from the model alone, for data like those at `indices`.
+
+        Returns: its latents, `[draws, batch, *shape]` and shared `[draws, *shape]`, and what it
+            would observe, `[draws, batch, *shape]`.
+        """
+        args, layout, batch = self.arguments(indices), self.layout, len(indices)
+        at_once = num_samples if self.stacks else 1
+        latents, predicted = [], []
+        for _ in range(num_samples // at_once):
+            around = plate_of(at_once, layout) if self.stacks else (lambda function: function)
+            model = poutine.uncondition(held(around(self.pair.model), self.shared))
+            trace = poutine.trace(model).get_trace(*args)
+            local = latent_values(trace, layout, batch, at_once)
+            latents.append(local | shared_values(trace, layout, at_once))
+            predicted.append(predicted_values(trace, layout, at_once))
+        joined = [{n: torch.cat([v[n] for v in vs]) for n in vs[0]} for vs in (latents, predicted)]
+        return joined[0], joined[1]
+
+    def parts(self, num_samples: int, *, predict: bool = False) -> Iterator[tuple[Tensor, Draws]]:
         """Yield all data's draws, `batch_size` at a time: first all draws of the first data."""
         draws = min(num_samples, max(1, math.isqrt(self.batch_size)))
         for indices in torch.arange(len(self)).split(max(1, self.batch_size // draws)):
             for some in torch.arange(num_samples).split(draws):
-                yield indices, self.draw(indices, len(some))
+                yield indices, self.draw(indices, len(some), predict=predict)
 
     def simulate(self, indices: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
         """Draw latents from the prior and data like those at `indices` from the likelihood.
@@ -170,31 +154,24 @@ class Sampler:
         latents = latent_values(trace, self.layout, len(indices), 1)
         return {n: v[0] for n, v in latents.items()}, simulated_arguments(trace, self.layout, args)
 
-    def score(self, args: tuple[Tensor, ...], values: Values | None = None) -> Draws:
+    def score(
+        self, args: tuple[Tensor, ...], values: Values | None = None, *, predict: bool = False
+    ) -> Draws:
         """Score one draw for the data in `args`: the guide's, but for sites given in `values`."""
         given = as_sampled({**self.shared, **(values or {})}, self.layout)
-        return self._read(run(self.pair, args, values=given), args, 1)
+        traces = run(self.pair, args, values=given, predict=predict)
+        return scored(traces, self.layout, len(args[0]), 1)
 
-    def _stacked(self, args: tuple[Tensor, ...], draws: int) -> Draws:
-        traces = run_stacked(self.pair, args, draws, self.layout, values=self.shared)
-        return self._read(traces, args, draws)
-
-    def _read(self, traces: tuple[Any, Any], args: tuple[Tensor, ...], draws: int) -> Draws:
-        guide, model = traces
-        layout, batch = self.layout, len(args[0])
-        return Draws(
-            latents=latent_values(guide, layout, batch, draws),
-            shared=shared_values(guide, layout, draws),
-            log_prior=log_prob(model, layout, batch, observed=False, draws=draws),
-            log_likelihood=log_prob(model, layout, batch, observed=True, draws=draws),
-            log_guide=log_prob(guide, layout, batch, observed=None, draws=draws),
-        )
+    def _stacked(self, args: tuple[Tensor, ...], draws: int, *, predict: bool = False) -> Draws:
+        plate = plate_of(draws, self.layout)
+        traces = run(self.pair, args, values=self.shared, predict=predict, plate=plate)
+        return scored(traces, self.layout, len(args[0]), draws)
 
     def _probe(self) -> None:
         """Read the layout from a few data, and whether draws can be taken together."""
         args = self.arguments(torch.arange(min(len(self), _PROBED)))
         with pyro.validation_enabled(True):
-            guide, model = run(self.pair, args)
+            guide, model, _ = run(self.pair, args)
         self.layout = layout_of(model, len(args[0]))
         check_guide(guide, self.layout, len(args[0]))
         self.stacks = self._can_stack(args)
@@ -217,7 +194,7 @@ class Sampler:
         """Return the medians of the guide's draws of the shared latents."""
         args = self.arguments(torch.tensor([0]))
         draws = [
-            shared_values(run(self.pair, args)[0], self.layout, 1) for _ in range(_SHARED_DRAWS)
+            shared_values(run(self.pair, args).guide, self.layout, 1) for _ in range(_SHARED_DRAWS)
         ]
         return {name: torch.cat([d[name] for d in draws]).median(0).values for name in draws[0]}
 
@@ -253,25 +230,6 @@ def log_weights(
             weights = draws.log_weights(target or Target())
             columns.setdefault(int(indices[0]), []).append(weights)
     return torch.cat([torch.cat(parts) for parts in columns.values()], 1)
-
-
-@contextmanager
-def _called_modules_evaluate() -> Iterator[None]:
-    """Put every module that is called meanwhile into evaluation mode, and back afterwards."""
-    trained: list[nn.Module] = []
-
-    def evaluate(module: nn.Module, _: Any) -> None:
-        if module.training:
-            trained.append(module)
-            module.training = False
-
-    handle = register_module_forward_pre_hook(evaluate)
-    try:
-        yield
-    finally:
-        handle.remove()
-        for module in trained:
-            module.training = True
 
 
 def _device(pair: PairLike, args: tuple[Tensor, ...]) -> torch.device | None:

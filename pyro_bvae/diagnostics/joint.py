@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.layout import Values, as_sampled, held, latent_values, log_prob
+from pyro_bvae.diagnostics.layout import Values, as_sampled, latent_values, log_prob
+from pyro_bvae.diagnostics.traces import held
 from pyro_bvae.training.recording import record
 
 

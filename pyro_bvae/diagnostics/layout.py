@@ -3,15 +3,12 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Unit
 from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
-
-from pyro_bvae.types import Pair
 
 DRAWS = "num_particles_vectorized"
 """The name of the plate of the draws, by which `tempered` knows it holds no data."""
@@ -46,7 +43,7 @@ def layout_of(model_trace: Trace, batch: int) -> Layout:
 
     Raises: ValueError if no site is observed or no latent site lies in the plate of the data.
     """
-    sites = _samples(model_trace)
+    sites = samples(model_trace)
     latent = {name: site for name, site in sites.items() if not site["is_observed"]}
     observed = {name: site for name, site in sites.items() if _is_data(site)}
     frame = next(
@@ -96,19 +93,6 @@ def as_sampled(values: Values, layout: Layout) -> dict[str, Tensor]:
     }
 
 
-def run(
-    pair: Pair, args: tuple[Any, ...], *, values: Values | None = None, simulate: bool = False
-) -> tuple[Trace, Trace]:
-    """Trace the guide, and the model at the guide's latents; `values` fixes latents of both.
-
-    With `simulate`, the model draws what it would observe.
-    """
-    model, guide = (held(function, values or {}) for function in pair)
-    drawn = poutine.trace(guide).get_trace(*args)
-    model = poutine.uncondition(model) if simulate else model
-    return drawn, poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args)
-
-
 def held(function: Callable[..., Any], values: Values) -> Callable[..., Any]:
     """Return a Pyro function whose sites in `values` take these values and stay latent."""
     if not values:
@@ -121,14 +105,6 @@ def held(function: Callable[..., Any], values: Values) -> Callable[..., Any]:
     return poutine.replay(function, trace=trace)
 
 
-def run_stacked(
-    pair: Pair, args: tuple[Any, ...], draws: int, layout: Layout, **options: Any
-) -> tuple[Trace, Trace]:
-    """As `run`, for several draws at once in a plate around the pair's own."""
-    plate = pyro.plate(DRAWS, draws, dim=-1 - layout.nesting)
-    return run(Pair(*(plate(function) for function in pair)), args, **options)
-
-
 def log_prob(trace: Trace, layout: Layout, batch: int, *, observed: bool | None, draws: int) -> Any:
     """Sum the log-probabilities of the sites in the plate of the data, `[draws, batch]`, nats.
 
@@ -136,7 +112,7 @@ def log_prob(trace: Trace, layout: Layout, batch: int, *, observed: bool | None,
     scales do not: a density is wanted, not a term of a loss.
     """
     total = torch.zeros(())
-    for name, site in _samples(trace).items():
+    for name, site in samples(trace).items():
         wanted = observed is None or observed is bool(site["is_observed"])
         if wanted and not _is_deterministic(site) and holds_data(site, layout, batch):
             total = total + _site_log_prob(name, site, layout, batch, draws)
@@ -151,7 +127,7 @@ def holds_data(site: Any, layout: Layout, batch: int) -> bool:
 
 def check_guide(guide_trace: Trace, layout: Layout, batch: int) -> None:
     """Raise ValueError unless the guide has the model's latents, the local ones in a plate."""
-    sites = _samples(guide_trace)
+    sites = samples(guide_trace)
     missing = sorted({*layout.local, *layout.shared} - set(sites))
     if missing:
         raise ValueError(
@@ -170,13 +146,12 @@ def latent_values(trace: Trace, layout: Layout, batch: int, draws: int) -> dict[
     """Return the latents in the plate of the data, `[draws, batch, *shape of one]`."""
     values = {}
     for name, shape in layout.local.items():
-        site = _samples(trace)[name]
-        value = site_value(site, layout, draws)
-        values[name] = value.reshape(draws, batch, *shape)
+        site = samples(trace)[name]
+        values[name] = site_value(site, layout).reshape(draws, batch, *shape)
     return values
 
 
-def site_value(site: Any, layout: Layout, draws: int) -> Tensor:
+def site_value(site: Any, layout: Layout) -> Tensor:
     """Return a site's value with the draws first and the data second, `[draws, batch, ...]`."""
     value, event_dim = site["value"], site["fn"].event_dim
     if DRAWS not in _frames(site):
@@ -189,37 +164,20 @@ def shared_values(trace: Trace, layout: Layout, draws: int) -> dict[str, Tensor]
     """Return the latents outside the plate of the data, `[draws, *shape]`."""
     values = {}
     for name in layout.shared:
-        site = _samples(trace)[name]
+        site = samples(trace)[name]
         value = site["value"].expand(site["fn"].shape())
         values[name] = value.reshape(draws, -1, *site["fn"].event_shape).squeeze(1)
     return values
 
 
-def simulated_arguments(
-    trace: Trace, layout: Layout, args: tuple[Tensor, ...]
-) -> tuple[Tensor, ...]:
-    """Put what an unconditioned model drew in the place of what it would have observed.
-
-    Raises: ValueError if the model observes something else than its arguments.
-    """
-    arguments = list(args)
+def predicted_values(trace: Trace, layout: Layout, draws: int) -> dict[str, Tensor]:
+    """Return what an unconditioned model drew for its observed sites, `[draws, batch, *shape]`."""
+    values = {}
     for name in layout.observed:
-        site = _samples(trace)[name]
-        given, drawn = site["infer"]["obs"], site["value"]
-        same = [i for i, arg in enumerate(args) if _same_numbers(arg, given)]
-        if not same:
-            raise ValueError(
-                f"model: expected observed site {name!r} to observe an argument of the model as "
-                "it is, so that data can be simulated"
-            )
-        arguments[same[0]] = drawn.reshape(args[same[0]].shape).to(args[same[0]].dtype)
-    return tuple(arguments)
-
-
-def _same_numbers(argument: Tensor, observed: Tensor) -> bool:
-    return argument.numel() == observed.numel() and torch.equal(
-        argument.reshape(-1), observed.reshape(-1).to(argument.dtype)
-    )
+        site = samples(trace)[name]
+        shape = datum_first(site["infer"]["obs"], site["fn"].event_dim, layout.dim).shape
+        values[name] = site_value(site, layout).reshape(draws, *shape)
+    return values
 
 
 def _site_log_prob(name: str, site: Any, layout: Layout, batch: int, draws: int) -> Tensor:
@@ -235,7 +193,8 @@ def _site_log_prob(name: str, site: Any, layout: Layout, batch: int, draws: int)
     return value.movedim(layout.dim, 0).reshape(batch, -1).sum(-1)[None]
 
 
-def _samples(trace: Trace) -> dict[str, Any]:
+def samples(trace: Trace) -> dict[str, Any]:
+    """Return the sample sites of a trace, but those that draw a plate's subsample."""
     return {
         name: site
         for name, site in trace.nodes.items()

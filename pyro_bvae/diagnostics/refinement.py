@@ -13,8 +13,8 @@ from torch.distributions import transform_to
 
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
-from pyro_bvae.diagnostics.layout import run
 from pyro_bvae.diagnostics.target import Target
+from pyro_bvae.diagnostics.traces import run
 from pyro_bvae.training.recording import record
 from pyro_bvae.types import Distribution
 
@@ -70,7 +70,7 @@ def families_of(sampler: Sampler, args: tuple[Tensor, ...]) -> dict[str, Family]
     Raises: ValueError as `family_of`, or if a latent's distribution depends on what is drawn.
     """
     traces: list[dict[str, Any]]
-    traces = [run(sampler.pair, args, values=sampler.shared)[0].nodes for _ in range(2)]
+    traces = [run(sampler.pair, args, values=sampler.shared).guide.nodes for _ in range(2)]
     families = {}
     for name in sampler.layout.local:
         one, two = (family_of(sites[name]["fn"]) for sites in traces)

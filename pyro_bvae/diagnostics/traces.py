@@ -1,0 +1,75 @@
+"""Running a pair: at latents of one's own, several draws at once, with what it predicts."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pyro
+import torch
+from pyro import poutine
+from pyro.poutine import Trace
+from torch import Tensor
+
+from pyro_bvae.diagnostics.layout import DRAWS, Layout, Values, held, samples
+from pyro_bvae.types import Pair
+
+
+class Traces(NamedTuple):
+    """Traces of a guide, of the model at the guide's draw, and of what that predicts, if asked."""
+
+    guide: Trace
+    model: Trace
+    predicted: Trace | None = None
+
+
+def run(
+    pair: Pair,
+    args: tuple[Any, ...],
+    *,
+    values: Values | None = None,
+    predict: bool = False,
+    plate: Callable[..., Any] | None = None,
+) -> Traces:
+    """Trace guide and model on `args`, in a plate of draws if given.
+
+    `values` fixes latents of both; with `predict`, the model also draws what it would observe.
+    """
+    around = plate or (lambda function: function)
+    model, guide = (held(around(function), values or {}) for function in pair)
+    drawn = poutine.trace(guide).get_trace(*args)
+    scored = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args)
+    if not predict:
+        return Traces(drawn, scored)
+    free = poutine.replay(poutine.uncondition(model), trace=drawn)
+    return Traces(drawn, scored, poutine.trace(free).get_trace(*args))
+
+
+def plate_of(draws: int, layout: Layout) -> pyro.plate:
+    """Return a plate of draws around all of the pair's own."""
+    return pyro.plate(DRAWS, draws, dim=-1 - layout.nesting)
+
+
+def simulated_arguments(
+    trace: Trace, layout: Layout, args: tuple[Tensor, ...]
+) -> tuple[Tensor, ...]:
+    """Put what an unconditioned model drew in the place of what it would have observed.
+
+    Raises: ValueError if the model observes something else than its arguments.
+    """
+    arguments = list(args)
+    for name in layout.observed:
+        site = samples(trace)[name]
+        given, drawn = site["infer"]["obs"], site["value"]
+        same = [i for i, arg in enumerate(args) if _same_numbers(arg, given)]
+        if not same:
+            raise ValueError(
+                f"model: expected observed site {name!r} to observe an argument of the model as "
+                "it is, so that data can be simulated"
+            )
+        arguments[same[0]] = drawn.reshape(args[same[0]].shape).to(args[same[0]].dtype)
+    return tuple(arguments)
+
+
+def _same_numbers(argument: Tensor, observed: Tensor) -> bool:
+    return argument.numel() == observed.numel() and torch.equal(
+        argument.reshape(-1), observed.reshape(-1).to(argument.dtype)
+    )
