@@ -7,6 +7,7 @@ from torch import nn
 
 from pyro_bvae.checks import check_latents
 from pyro_bvae.networks.base import Decoder, Encoder, dense
+from pyro_bvae.networks.transposed import FEW, NarrowConvTranspose2d
 
 
 class _Architecture(NamedTuple):
@@ -95,5 +96,6 @@ def conv_decoder(
     widths.append(16 * channels[-1])
     layers: list[nn.Module] = [*dense(widths), nn.Unflatten(1, (channels[-1], 4, 4))]
     for before, after in zip(channels[::-1], [*channels[-2::-1], shape[0]], strict=True):
-        layers += [nn.ConvTranspose2d(before, after, 4, 2, 1), nn.ReLU()]
+        layer = NarrowConvTranspose2d if after <= FEW else nn.ConvTranspose2d
+        layers += [layer(before, after, 4, 2, 1), nn.ReLU()]
     return Decoder(nn.Sequential(*layers[:-1]), latents, shape)

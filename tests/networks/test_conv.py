@@ -14,7 +14,8 @@ def layers(network):
         match layer:
             case nn.Conv2d() | nn.ConvTranspose2d():
                 sizes = (layer.in_channels, layer.out_channels, layer.kernel_size[0])
-                found.append((type(layer).__name__, *sizes, layer.stride[0]))
+                name = type(layer).__name__.removeprefix("Narrow")
+                found.append((name, *sizes, layer.stride[0]))
             case nn.Linear():
                 found.append(("Linear", layer.in_features, layer.out_features))
             case _:
