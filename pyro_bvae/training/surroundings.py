@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
+from pyro_bvae.training.python_state import PythonState
+
 
 def kind(tensor: Tensor) -> tuple[Any, ...]:
     """All that a graph assumes of a tensor but its values."""
@@ -78,10 +80,11 @@ def _ambient(tensors: Sequence[Tensor]) -> tuple[Any, ...]:
 
 
 class Modules:
-    """The modules that take part in a run of model and guide."""
+    """The modules that take part in a run of some functions, such as model and guide."""
 
     def __init__(self, *functions: Any) -> None:
         self._found: dict[int, nn.Module] = {}
+        self.functions = functions
         for function in functions:
             for owner in (function, getattr(function, "__self__", None)):
                 if isinstance(owner, nn.Module):
@@ -120,10 +123,10 @@ class Surroundings:
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], modules: Iterable[nn.Module], live: Iterable[Tensor]
+        self, parameters: Mapping[str, Tensor], modules: Modules, live: Iterable[Tensor]
     ) -> None:
         held = {id(tensor) for tensor in live}
-        modules = list(modules)
+        self._python = PythonState(modules.functions, modules)
         store = dict(pyro.get_param_store().named_parameters())
         self._stored = [(name, p) for name, p in parameters.items() if store.get(name) is p]
         self._slots = [
@@ -137,10 +140,11 @@ class Surroundings:
         self._kinds = [(p, p.data_ptr(), kind(p)) for p in parameters.values()]
 
     def is_current(self) -> bool:
-        """Whether parameters, buffers and training modes are those that were recorded."""
-        store = dict(pyro.get_param_store().named_parameters())
+        """Whether parameters, buffers, training modes and numbers are those that were recorded."""
+        store = dict(pyro.get_param_store().named_parameters()) if self._stored else {}
         return (
-            all(store.get(name) is p for name, p in self._stored)
+            self._python.is_current()
+            and all(store.get(name) is p for name, p in self._stored)
             and all(slots.get(name) is tensor for slots, name, tensor in self._slots)
             and all(module.training is mode for module, mode in self._training)
             and all(

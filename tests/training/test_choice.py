@@ -1,0 +1,133 @@
+"""The choice of a mode: the break-even points, what it costs to choose, and when it is silent."""
+
+from functools import partial
+
+import pyro
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyro.infer import SVI, Trace_ELBO
+from torch import nn
+
+from pyro_bvae.training.choice import COMPILING, MEASURED, WARM_UP, Choice, next_mode
+from pyro_bvae.training.svi import CompiledSVI
+from tests.training import dynamic_examples, small_examples
+
+SECONDS = st.floats(1e-5, 10.0)
+LEFT = st.integers(0, 10**6)
+
+
+@settings(deadline=None)
+@given(SECONDS, SECONDS, SECONDS, LEFT)
+def test_once_all_are_measured_it_is_the_fastest(eager, recorded, compiled, left):
+    seconds = {"eager": eager, "recorded": recorded, "compiled": compiled}
+    assert seconds[next_mode(seconds, left)] == min(seconds.values())
+
+
+@settings(deadline=None)
+@given(SECONDS, st.none() | SECONDS, LEFT)
+def test_more_steps_never_make_it_less_willing(eager, recorded, left):
+    seconds = {"eager": eager} | ({} if recorded is None else {"recorded": recorded})
+    if next_mode(seconds, left) not in seconds:
+        assert next_mode(seconds, 2 * left + 1) not in seconds
+
+
+@settings(deadline=None)
+@given(SECONDS, st.none() | SECONDS, LEFT)
+def test_nothing_is_compiled_that_could_not_save_what_it_costs(eager, recorded, left):
+    """Even a step that took no time at all could not: so short runs never compile."""
+    seconds = {"eager": eager} | ({} if recorded is None else {"recorded": recorded})
+    if min(seconds.values()) * left < COMPILING:
+        assert next_mode(seconds, left) != "compiled"
+    if left == 0:
+        assert next_mode(seconds, left) in seconds
+
+
+JOBS = {
+    # seconds per step eager, recorded, compiled; seconds to record, to compile
+    "small net": (2.3e-3, 0.9e-3, 0.45e-3, 0.5, 4.5),
+    "small net, cache warm": (2.3e-3, 0.9e-3, 0.45e-3, 0.5, 1.5),
+    "conv net": (45e-3, 42e-3, 38e-3, 0.9, 7.0),
+    "conv net, nothing gained": (61e-3, 62e-3, 62e-3, 0.9, 7.0),
+    "deep model": (40e-3, 8e-3, 4e-3, 4.0, 15.0),
+}
+
+
+def total(job, mode, steps):
+    """Seconds for all steps in one mode, counting what it takes to get there."""
+    eager, recorded, compiled, recording, compiling = JOBS[job]
+    return {
+        "eager": eager * steps,
+        "recorded": recording + recorded * steps,
+        "compiled": recording + compiling + compiled * steps,
+    }[mode]
+
+
+def chosen(job, steps):
+    """Seconds for all steps as `Choice` takes them."""
+    times = dict(zip(("eager", "recorded", "compiled"), JOBS[job][:3], strict=True))
+    cost = {"eager": 0.0, "recorded": JOBS[job][3], "compiled": JOBS[job][4]}
+    choice, seconds, tried = Choice(steps), 0.0, {"eager"}
+    for _ in range(steps):
+        seconds += times[choice.mode] + (0.0 if choice.mode in tried else cost[choice.mode])
+        tried.add(choice.mode)
+        if not choice.settled():
+            choice.add(times[choice.mode])
+    return seconds
+
+
+@pytest.mark.parametrize("steps", [100, 1000, 100_000])
+@pytest.mark.parametrize("job", JOBS)
+def test_never_much_slower_than_the_best_of_the_three(job, steps):
+    best = min(total(job, mode, steps) for mode in ("eager", "recorded", "compiled"))
+    assert chosen(job, steps) <= 1.06 * best
+
+
+def test_the_warm_up_is_not_counted_and_one_slow_step_does_not_matter():
+    choice = Choice(steps=10**6)
+    for seconds in [9.0] * WARM_UP["eager"] + [0.002] * (MEASURED - 1) + [9.0]:
+        assert not choice.settled()
+        choice.add(seconds)
+    assert choice.seconds == {"eager": 0.002}
+    assert choice.mode == "recorded"
+
+
+def trained(make, mode, steps=60):
+    pyro.clear_param_store()
+    pyro.set_rng_seed(0)
+    example = make()
+    svi = partial(CompiledSVI, mode=mode, steps=steps) if mode else SVI
+    trainer = svi(example.model, example.guide, pyro.optim.SGD({"lr": 0.001}), example.loss())
+    losses = torch.tensor([trainer.step(*example.arguments()) for _ in range(steps)])
+    return trainer, losses
+
+
+def test_it_goes_through_the_modes_with_pyros_numbers(monkeypatch):
+    """Costs are set to nothing, so that all three are tried."""
+    monkeypatch.setattr("pyro_bvae.training.choice.RECORDING_MOST", 0.0)
+    monkeypatch.setattr("pyro_bvae.training.choice.COMPILING", 0.0)
+    svi, losses = trained(small_examples.mean_and_scale, "auto", steps=40)
+    assert svi._choice.settled()
+    assert set(svi._choice.seconds) == {"eager", "recorded", "compiled"}
+    torch.testing.assert_close(losses, trained(small_examples.mean_and_scale, None, steps=40)[1])
+
+
+def test_a_short_run_stays_with_pyros_steps():
+    svi, losses = trained(small_examples.mean_and_scale, "auto")
+    assert list(svi._choice.seconds) == ["eager"]
+    assert torch.equal(losses, trained(small_examples.mean_and_scale, None)[1])
+
+
+def test_what_cannot_be_recorded_is_trained_without_a_word(monkeypatch, recwarn):
+    monkeypatch.setattr("pyro_bvae.training.choice.RECORDING_MOST", 0.0)
+    svi, losses = trained(dynamic_examples.mixture, "auto", steps=20)
+    assert "Python reads the value of a tensor" in svi.fallback
+    assert svi._choice.mode == "eager"
+    assert not recwarn
+    assert torch.equal(losses, trained(dynamic_examples.mixture, None, steps=20)[1])
+
+
+def test_auto_needs_to_know_how_many_steps_there_are():
+    with pytest.raises(ValueError, match="steps: expected a whole number >= 1, got None"):
+        CompiledSVI(nn.Identity(), nn.Identity(), pyro.optim.Adam({}), Trace_ELBO(), mode="auto")
