@@ -14,6 +14,7 @@ from pyro_bvae.beta import Beta, SiteBetas, tempered
 from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Objective
+from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Callback, check_callbacks
 from pyro_bvae.training.critic import critic_adam, trainer
@@ -27,7 +28,7 @@ from pyro_bvae.training.source import split
 from pyro_bvae.training.svi import MODES
 from pyro_bvae.types import PairLike, Schedule, as_pair
 
-adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3)
+adam: OptimiserFactory = partial(torch.optim.Adam, lr=1e-3, fused=True)
 
 
 @dataclass(frozen=True)
@@ -72,15 +73,16 @@ def fit(
     overwrite: bool = False,
     resume: bool = False,
     keep: int = 3,
-    compile: str = "eager",
+    compile: str = "auto",
     progress: bool = True,
 ) -> Fit:
     """Train a pair by stochastic variational inference: minimise the objective, per datum.
 
     The networks are trained in place. The same seed gives the same weights, bit for bit, on the
-    same machine; torch's random state is left as it was. Data come in full batches, one
-    permutation after another. Functions that take `size` are told the number of data, so that
-    global latents weigh once per data set and not once per batch.
+    same machine (in long runs see `compile`); torch's random state is left as it was. On a CPU
+    the C library keeps freed memory meanwhile (see `allocator.kept_memory`). Data come in full
+    batches, one permutation after another. Functions that take `size` are told the number of
+    data, so that global latents weigh once per data set and not once per batch.
 
     Ctrl-C ends it after the step it is in, and returns what there is. With `run`, that and
     SIGTERM (which then ends the process) leave a checkpoint; and one is written every few
@@ -112,7 +114,12 @@ def fit(
             if there is none. All settings but `steps` must be the same.
         keep: how many checkpoints to keep, ≥ 1.
         compile: how the steps are taken, as `CompiledSVI` explains: "eager" as Pyro takes them,
-            "recorded" or "compiled" for a pair of static structure.
+            "recorded" or "compiled" for a pair of static structure, or "auto", which times the
+            first steps and changes to the fastest of the three where enough steps are left. It
+            stays silent where a pair cannot be recorded, and compiles only where that may save
+            more than 5 s; from then on weights are the same to rounding, and no longer bit for
+            bit. "eager" and "recorded" give the same bits on a CPU, so where every bit must be
+            reproduced, choose one of these.
         progress: show a progress bar.
 
     Raises:
@@ -166,6 +173,7 @@ def fit(
         objective,
         critic_optim=critic_optim,
         mode=compile,
+        steps=steps,
     )
     order = torch.Generator().manual_seed(seed)
     batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
@@ -195,7 +203,8 @@ def fit(
     }
     session = Session(loop, callbacks, settings=settings, files=files)
     session.start(state, overwrite=overwrite, resume=resume)
-    with stop_requests(terminate=files is not None) as asked:
+    on_cpu = loop.device is None or loop.device.type == "cpu"
+    with kept_memory(enabled=on_cpu), stop_requests(terminate=files is not None) as asked:
         session.follow(steps, asked, progress=progress)
         interrupted = bool(asked) and loop.step < steps and not session.stopped
     return Fit(pair, as_arrays(session.rows), loop.step, session.seconds(), interrupted)
