@@ -77,7 +77,13 @@ class Checkpoints:
 
     def clear(self) -> None:
         """Remove all checkpoints, and what a killed process left of one."""
-        for path in (*self._paths(), *self.folder.glob(".step-*.part")):
+        self.sweep()
+        for path in self._paths():
+            path.unlink()
+
+    def sweep(self) -> None:
+        """Remove what a killed process left of a checkpoint that it was writing."""
+        for path in self.folder.glob(".step-*.part"):
             path.unlink()
 
     def _paths(self) -> list[Path]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, cast
 
 import pyro
 import torch
@@ -51,6 +51,16 @@ class BetaNow:
                     f"beta: expected a schedule of finite numbers >= 0, got {beta} at step {step}"
                 )
             self.value.fill_(beta)
+
+    def check(self, rows: list[Values]) -> None:
+        """Raise ValueError if β did not follow this schedule when these records were made."""
+        for row in rows if self.schedule is not None else ():
+            self.advance(int(cast(int, row["step"])) - 1)
+            if float(self.value) != row["beta"]:
+                raise ValueError(
+                    f"beta: the run was trained with {row['beta']} at step {row['step']}, this "
+                    f"schedule gives {float(self.value)}; give the same, or start another run"
+                )
 
     def read(self) -> dict[str, float]:
         """Return β now, under "beta", or "beta.SITE" where every site has its own."""

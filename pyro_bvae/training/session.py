@@ -12,7 +12,7 @@ from pyro_bvae.training.callbacks import Callback, Record, load_states, states_o
 from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.run import HISTORY, SETTINGS, VERSION, Run
-from pyro_bvae.training.settings import check_schedule, check_settings
+from pyro_bvae.training.settings import check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State
@@ -68,9 +68,10 @@ class Session:
         """Make the directory, or go on with the run whose state this is."""
         if self.files is None:
             return
+        self.files.checkpoints.sweep()
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])
-            check_schedule(self.loop.beta.schedule, state["rows"])
+            self.loop.beta.check(state["rows"])
             self.load_state(state)
         elif not (resume and self.files.is_unborn()):
             self.files.create(overwrite=overwrite)

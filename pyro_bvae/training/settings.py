@@ -7,9 +7,6 @@ from typing import Any
 
 from pyro.optim import PyroOptim
 
-from pyro_bvae.training.history import Values
-from pyro_bvae.types import Schedule
-
 
 def check_seed(seed: Any) -> int:
     """Return `seed` as an int; ValueError unless it is a whole number that torch takes as one."""
@@ -57,18 +54,6 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: i
         raise ValueError(
             f"steps: the run has taken {step} already, got {now['steps']}; give at least as many"
         )
-
-
-def check_schedule(schedule: Schedule | None, rows: list[Values]) -> None:
-    """Raise ValueError if β did not follow this schedule at the records that were made."""
-    for row in rows if schedule is not None else ():
-        step, before = row["step"], row["beta"]
-        now = schedule(int(step) - 1)  # type: ignore[misc, arg-type]
-        if before != now:
-            raise ValueError(
-                f"beta: the run was trained with {before} at step {step}, this schedule gives "
-                f"{now}; give the same schedule, or start another run"
-            )
 
 
 def _call(name: str, keywords: Mapping[str, Any]) -> str:
