@@ -1,6 +1,7 @@
 """What a trained pair is worth, measured: its codes against known factors, its posterior."""
 
 from pyro_bvae.diagnostics.amortization import AmortizationGap, amortization_gap
+from pyro_bvae.diagnostics.calibration import Calibration, calibration
 from pyro_bvae.diagnostics.codes import ImageCodes
 from pyro_bvae.diagnostics.comparison import Comparison, compare_to_reference
 from pyro_bvae.diagnostics.disentanglement import (
@@ -17,9 +18,11 @@ from pyro_bvae.diagnostics.likelihood import (
 )
 from pyro_bvae.diagnostics.pair import PairCheck, check_pair
 from pyro_bvae.diagnostics.reference import Reference, reference_posterior
+from pyro_bvae.diagnostics.two_sample import TwoSample, energy_test, mmd_test
 
 __all__ = [
     "AmortizationGap",
+    "Calibration",
     "Comparison",
     "DisentanglementScores",
     "ImageCodes",
@@ -29,12 +32,16 @@ __all__ = [
     "Reference",
     "Row",
     "Sandwich",
+    "TwoSample",
     "amortization_gap",
+    "calibration",
     "check_pair",
     "compare_to_reference",
     "disentanglement_scores",
+    "energy_test",
     "evidence_sandwich",
     "importance",
     "log_evidence",
+    "mmd_test",
     "reference_posterior",
 ]
