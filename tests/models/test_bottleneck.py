@@ -30,20 +30,25 @@ def pairs(n: int = 100) -> tuple[Tensor, Tensor]:
 
 
 class BalancedPosterior(MeanFieldPosterior):
-    """Draws for all the data at once, whose noise has no correlation with x or y."""
+    """One variance for all data, and draws whose noise has no correlation with x or y."""
 
     def fixed(self, x: Tensor, y: Tensor) -> "BalancedPosterior":
         self.both = torch.cat([x, y], 1)
         return self
 
     def forward(self, x: Tensor, *context: Tensor) -> Any:
-        posterior = super().forward(x).base_dist
-        return BalancedNormal(posterior.loc, posterior.scale, x=self.both).to_event(1)
+        loc = self.amortised(x)[:, : self.latents]
+        scale = (self.head.bias[self.latents :] / 2).exp().expand(loc.shape)
+        return BalancedNormal(loc, scale, x=self.both).to_event(1)
 
 
 @pytest.mark.parametrize("beta", [0.1, 0.5])
 def test_it_follows_the_gaussian_bottleneck_curve(beta):
-    """I(X;Z) and I(Y;Z) within 0.01 nats: what Adam leaves, there being no noise of draws."""
+    """The optimum within 0.005 nats, never above it, as there is no noise of draws.
+
+    Along the curve a nat of I(X;Z) and β nats of I(Y;Z) are worth the same, so near the optimum
+    the two may move by about √(0.005) ≈ 0.07 nats before their sum shows it.
+    """
     x, y = pairs()
     torch.testing.assert_close(canonical_correlations(x, y), RHO)
     model = InformationBottleneck(
@@ -51,19 +56,20 @@ def test_it_follows_the_gaussian_bottleneck_curve(beta):
         NormalLikelihood(mlp_decoder(3, (3,), hidden=()), scale="per_pixel"),
         BalancedPosterior(mlp_encoder((3,), hidden=()), latents=3).fixed(x, y),
     )
-    with torch.no_grad():
-        model.posterior.head.weight[3:].zero_()
-    for rate in (2e-2, 2e-3):
+    for rate in (5e-2, 5e-3):
         optim = partial(torch.optim.Adam, lr=rate)
         fit(
-            model, (x, y), beta=beta, steps=250, batch_size=len(x), optim=optim,
+            model, (x, y), beta=beta, steps=300, batch_size=len(x), optim=optim,
             compile="recorded", progress=False,
         )  # fmt: skip
     measured = evaluate(model, (x, y), batch_size=len(x))
     best = gaussian_bottleneck(RHO, beta=beta)
     entropy = 1.5 * (1 + torch.log(torch.tensor(2 * torch.pi))).item()
-    assert measured["kl"] == pytest.approx(best.information.item(), abs=0.01)
-    assert entropy - measured["reconstruction"] == pytest.approx(best.relevance.item(), abs=0.01)
+    relevance = entropy - measured["reconstruction"]
+    value = relevance - beta * measured["kl"]
+    assert 0 <= (best.relevance - beta * best.information).item() - value < 0.005
+    assert measured["kl"] == pytest.approx(best.information.item(), abs=0.07)
+    assert relevance == pytest.approx(best.relevance.item(), abs=0.02)
     active = (measured["kl_per_latent.z"] > 0.02).sum()
     assert active == best.active == {0.1: 3, 0.5: 2}[beta]
 
