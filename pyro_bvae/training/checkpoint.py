@@ -76,14 +76,13 @@ class Checkpoints:
         return None
 
     def clear(self) -> None:
-        """Remove all checkpoints, and what a killed process left of one."""
-        self.sweep()
-        for path in self._paths():
-            path.unlink()
+        """Remove all checkpoints."""
+        self.clear_after(-1)
 
-    def sweep(self) -> None:
-        """Remove what a killed process left of a checkpoint that it was writing."""
-        for path in self.folder.glob(".step-*.part"):
+    def clear_after(self, step: int) -> None:
+        """Remove newer ones, and what a killed process left of one that it was writing."""
+        newer = [path for path in self._paths() if _step(path) > step]
+        for path in (*newer, *self.folder.glob(".step-*.part")):
             path.unlink()
 
     def _paths(self) -> list[Path]:

@@ -68,11 +68,11 @@ class Session:
         """Make the directory, or go on with the run whose state this is."""
         if self.files is None:
             return
-        self.files.checkpoints.sweep()
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])
             self.loop.beta.check(state["rows"])
             self.load_state(state)
+            self.files.checkpoints.clear_after(self.loop.step)
         elif not (resume and self.files.is_unborn()):
             self.files.create(overwrite=overwrite)
         self.files.write_json(SETTINGS, self.settings)

@@ -1,11 +1,14 @@
 """What a run was trained with, in words: written beside it, compared when it goes on."""
 
+import inspect
 from collections.abc import Mapping
 from functools import partial
 from numbers import Integral
 from typing import Any
 
 from pyro.optim import PyroOptim
+
+from pyro_bvae.objectives import Objective
 
 
 def check_seed(seed: Any) -> int:
@@ -28,6 +31,11 @@ def described(value: Any) -> str:
         made_with = value.pt_optim_args
         name = described(value.pt_optim_constructor)
         return _call(name, made_with) if isinstance(made_with, dict) and made_with else name
+    if isinstance(value, Objective):
+        names = inspect.signature(type(value)).parameters
+        made = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        words = {name: described(v) if callable(v) else v for name, v in made.items()}
+        return _call(type(value).__qualname__, words)
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 

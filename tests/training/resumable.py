@@ -1,7 +1,7 @@
 """Runs that can be broken off and resumed, in this process or in one that is killed."""
 
+import threading
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from pyro import distributions as dist
 from pyro.infer.autoguide import AutoNormal
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from pyro_bvae import VAE, fit
 from pyro_bvae.likelihoods import NormalLikelihood
@@ -86,6 +87,11 @@ def data(name: str) -> Any:
     return (x[:, :3], x[:, 0] - x[:, 1]) if name == "regression" else x
 
 
+def adam(parameters: Any) -> torch.optim.Adam:
+    """What runs are trained with unless a test says otherwise."""
+    return torch.optim.Adam(parameters, lr=0.01)
+
+
 def begin(
     run: Path | None,
     *,
@@ -104,7 +110,8 @@ def begin(
         "steps": 120,
         "every": 7,
         "batch_size": 32,
-        "optim": partial(torch.optim.Adam, lr=0.01),
+        "compile": "eager",
+        "optim": adam,
         "callbacks": [EarlyStopping(patience=100, monitor="loss")],
     }
     if name == "vae":
@@ -112,6 +119,12 @@ def begin(
     if name == "regression":
         options["beta"] = {"linear.weight": 0.5}
     return fit(PAIRS[name](), data(name), run=run, progress=False, **options | arguments)
+
+
+def begin_to_be_killed(run: Path, arguments: dict[str, Any]) -> None:
+    """Begin or go on with a run in a process that must own no semaphores, as killed ones leak."""
+    tqdm.set_lock(threading.RLock())
+    begin(run, resume=True, **arguments)
 
 
 def end_state(run: Path) -> Any:

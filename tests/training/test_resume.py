@@ -3,14 +3,25 @@
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import time
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
-from tests.training.resumable import begin, end_state, identical, same_files
+from pyro_bvae.objectives import ELBO
+from pyro_bvae.training import CheckpointWarning, EarlyStopping, Run, schedules, session
+from tests.training.resumable import (
+    adam,
+    begin,
+    begin_to_be_killed,
+    end_state,
+    identical,
+    same_files,
+)
 
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.training.resumable", "torch._dynamo"])
@@ -38,10 +49,6 @@ def interrupting(make, step):
 
     factory.__qualname__ = make.__qualname__
     return factory
-
-
-def adam(parameters):
-    return torch.optim.Adam(parameters, lr=0.01)
 
 
 def momentum(parameters):
@@ -129,8 +136,8 @@ class StopAt:
 
 def started(run, **arguments):
     """Resume a run in a process of its own, which leaves a checkpoint after almost every step."""
-    options = {"resume": True, "every_step": True, **arguments}
-    process = processes.Process(target=begin, args=(run,), kwargs=options)
+    options = {"every_step": True, **arguments}
+    process = processes.Process(target=begin_to_be_killed, args=(run, options))
     process.start()
     return process
 
@@ -164,3 +171,174 @@ def test_killed_at_random_moments_and_resumed_is_uninterrupted(name, dtype, tmp_
     assert identical(end_state(tmp_path / "whole"), end_state(run))
     assert same_files(tmp_path / "whole", run)
     assert not list(run.rglob(".*.part"))
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
+def test_a_signal_leaves_a_checkpoint_at_once(number, code, tmp_path):
+    """Within a process of its own; 143 is what a shell reports after SIGTERM."""
+    begin(tmp_path / "whole")
+    process = started(tmp_path / "run", steps=10**6, every_step=False)
+    while process.is_alive() and not (tmp_path / "run" / "history.json").exists():
+        time.sleep(0.001)
+    assert newest_step(tmp_path / "run") == 0
+    os.kill(process.pid, number)
+    process.join(60)
+    assert process.exitcode == code
+    assert newest_step(tmp_path / "run") > 0
+
+
+def test_ctrl_c_leaves_everything_outside_as_it_was():
+    handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    random_state = torch.get_rng_state()
+    result = begin(None, optim=interrupting(adam, 20))
+    torch.set_rng_state(random_state)
+    assert (result.interrupted, result.steps, len(result.history["step"])) == (True, 20, 2)
+    assert handlers == [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_ends_a_callback_that_hangs(tmp_path):
+    def twice(record):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        begin(tmp_path, callbacks=[twice])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_full_disk_leaves_what_was_saved_and_the_run_can_go_on(tmp_path):
+    """A real limit on the size of files, which a checkpoint exceeds and the weights do not."""
+    begin(tmp_path / "whole")
+    begin(tmp_path / "run", optim=interrupting(adam, 30))
+    before = {path.name: path.read_bytes() for path in (tmp_path / "run/checkpoints").iterdir()}
+    sizes = [len(content) for content in before.values()]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (min(sizes) - 1, hard))
+    try:
+        with pytest.raises(OSError, match=r"File too large while writing.*intact.*step-0+120"):
+            begin(tmp_path / "run", resume=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    after = {path.name: path.read_bytes() for path in (tmp_path / "run/checkpoints").iterdir()}
+    assert after == before
+    begin(tmp_path / "run", resume=True)
+    assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one bit"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(damage, tmp_path):
+    begin(tmp_path / "whole")
+    for step in (20, 40):
+        begin(
+            tmp_path / "run",
+            optim=interrupting(adam, step - newest_step(tmp_path / "run")),
+            resume=True,
+        )
+    newest = max((tmp_path / "run/checkpoints").iterdir())
+    content = bytearray(newest.read_bytes())
+    content[-5] ^= 1
+    kept = {"truncated": 1000, "empty": 0, "one bit": len(content)}[damage]
+    newest.write_bytes(bytes(content[:kept]))
+    with pytest.warns(CheckpointWarning, match=f"step-000000020.*{newest.name}") as caught:
+        begin(tmp_path / "run", resume=True)
+    assert len(caught) == 1
+    assert not newest.exists()
+    assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "run"))
+
+
+def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
+    begin(tmp_path, steps=5)
+    for path in (tmp_path / "checkpoints").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"every checkpoint is damaged.*overwrite=True"):
+        begin(tmp_path, steps=5, resume=True)
+    begin(tmp_path, steps=5, overwrite=True)
+    assert newest_step(tmp_path) == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seed": 1}, "seed: it has 0, got 1"),
+        ({"batch_size": 16}, "batch_size: it has 32, got 16"),
+        ({"every": 5}, "every: it has 7, got 5"),
+        ({"beta": 2.0}, "beta: it has"),
+        ({"beta": schedules.linear(0.0, 3.0, steps=100)}, "beta: the run was trained with 0.12 at"),
+        ({"validation": None}, "validation: it has 20, got 0"),
+        ({"objective": ELBO(num_particles=2)}, "num_particles=1.*num_particles=2"),
+        ({"optim": partial(torch.optim.Adam, lr=0.02)}, r"it has 'adam', got 'Adam\(lr=0.02\)'"),
+        ({"optim": momentum}, "optim: it has"),
+        ({"compile": "recorded"}, "compile: it has 'eager', got 'recorded'"),
+        ({"callbacks": []}, "callbacks: the run was trained with.*EarlyStopping"),
+        ({"steps": 3}, "steps: the run has taken 8 already, got 3"),
+        ({"name": "functions", "beta": 2.0}, "data: it has 80, got 100"),
+    ],
+)
+def test_another_setting_than_the_runs_is_named(change, message, tmp_path):
+    begin(tmp_path, steps=8)
+    with pytest.raises(ValueError, match=message):
+        begin(tmp_path, **{"steps": 8, "resume": True} | change)
+
+
+def test_another_pair_is_told_apart_by_its_tensors(tmp_path):
+    begin(tmp_path, steps=3, beta=2.0)
+    with pytest.raises(ValueError, match=r"expected 'prior.* to be torch.float64"):
+        begin(tmp_path, steps=3, beta=2.0, resume=True, dtype=torch.float32)
+    other = {"validation": None, "batch_size": 32, "steps": 3, "beta": 2.0}
+    begin(tmp_path / "other", **other)
+    with pytest.raises(ValueError, match=r"the pair lacks.*likelihood"):
+        begin(tmp_path / "other", **other, name="functions", resume=True)
+
+
+def test_an_optimiser_with_other_numbers_is_refused_even_under_the_same_name(tmp_path):
+    def faster(parameters):
+        return torch.optim.Adam(parameters, lr=0.5)
+
+    faster.__qualname__ = adam.__qualname__
+    begin(tmp_path, steps=8, optim=adam)
+    with pytest.raises(ValueError, match=r"optim: the run was trained with lr=0.01, got 0.5"):
+        begin(tmp_path, steps=8, optim=faster, resume=True)
+
+
+def test_a_finished_run_returns_what_it_was_and_more_steps_continue_it(tmp_path):
+    first = begin(tmp_path, steps=21)
+    assert begin(tmp_path, steps=21, resume=True).history["loss"].tolist() == (
+        first.history["loss"].tolist()
+    )
+    more = begin(tmp_path, steps=35, resume=True)
+    whole = begin(None, steps=35)
+    assert more.history["loss"].tolist() == whole.history["loss"].tolist()
+    assert more.seconds > first.seconds
+
+
+def test_a_run_that_stopped_early_stays_stopped_and_waits_as_before(tmp_path):
+    stopping = {"steps": 120, "callbacks": [EarlyStopping(patience=3, margin=1e6, monitor="loss")]}
+    assert begin(tmp_path / "whole", **stopping).steps == 28
+    assert begin(tmp_path / "whole", **stopping, resume=True).steps == 28
+    begin(tmp_path / "run", **stopping, optim=interrupting(adam, 15))
+    assert begin(tmp_path / "run", **stopping, resume=True).steps == 28
+
+
+def test_resume_begins_a_run_that_is_not_there_and_leaves_foreign_ones_alone(tmp_path):
+    assert begin(tmp_path / "new", steps=5, resume=True).steps == 5
+    Run(tmp_path).write_weights({"weight": torch.ones(2)})
+    with pytest.raises(FileExistsError, match="if it has checkpoints"):
+        begin(tmp_path, steps=5, resume=True)
+
+
+def test_last_few_checkpoints_and_the_best_weights_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "SECONDS", 0.0)
+    monkeypatch.setattr(session, "SHARE", 1e9)
+    optim = partial(torch.optim.SGD, lr=0.02, momentum=0.9)
+    result = begin(tmp_path, steps=35, keep=2, optim=optim)
+    steps = sorted(int(p.name.split("-")[1]) for p in (tmp_path / "checkpoints").iterdir())
+    assert steps == [34, 35]
+    losses = result.history["validation_loss"]
+    best = int(result.history["step"][np.argmin(losses)])
+    at_best = begin(None, steps=best, optim=optim).pair.state_dict()
+    Run(tmp_path).load_into(result.pair, best=True)
+    assert 7 < best < 35
+    for name, value in result.pair.state_dict().items():
+        assert torch.equal(value, at_best[name]), name
