@@ -35,6 +35,8 @@ from pyro_bvae.training.source import (
 )
 from pyro_bvae.types import PairLike, as_pair
 
+Latents = dict[str, Tensor]
+
 _PROBED = 3
 _SHARED_DRAWS = 999
 
@@ -81,7 +83,7 @@ class Sampler:
         self._given = pair
         check_arguments(pair, self.source)
         self._device = _device(pair, self.arguments(torch.tensor([0])))
-        self.shared: dict[str, Tensor] = {}
+        self.shared: Latents = {}
         with self.running(seed=0), torch.no_grad():
             self._probe()
             if hold_shared and self.layout.shared:
@@ -114,26 +116,26 @@ class Sampler:
         parts = [self.score(args, predict=predict) for _ in range(num_samples)]
         return concatenated(parts, dim=0)
 
-    def prior(
-        self, indices: Tensor, num_samples: int
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def prior(self, indices: Tensor, num_samples: int) -> tuple[Latents, Latents, Latents]:
         """Draw from the model alone, for data like those at `indices`.
 
-        Returns: its latents, `[draws, batch, *shape]` and shared `[draws, *shape]`, and what it
+        Returns: its latents, `[draws, batch, *shape]`, shared ones `[draws, *shape]`, and what it
             would observe, `[draws, batch, *shape]`.
         """
         args, layout, batch = self.arguments(indices), self.layout, len(indices)
         at_once = num_samples if self.stacks else 1
-        latents, predicted = [], []
+        model = plate_of(at_once, layout)(self.pair.model) if self.stacks else self.pair.model
+        free, found = poutine.uncondition(held(model, self.shared)), []
         for _ in range(num_samples // at_once):
-            around = plate_of(at_once, layout) if self.stacks else (lambda function: function)
-            model = poutine.uncondition(held(around(self.pair.model), self.shared))
-            trace = poutine.trace(model).get_trace(*args)
-            local = latent_values(trace, layout, batch, at_once)
-            latents.append(local | shared_values(trace, layout, at_once))
-            predicted.append(predicted_values(trace, layout, at_once))
-        joined = [{n: torch.cat([v[n] for v in vs]) for n in vs[0]} for vs in (latents, predicted)]
-        return joined[0], joined[1]
+            trace = poutine.trace(free).get_trace(*args)
+            latents = latent_values(trace, layout, batch, at_once)
+            shared = shared_values(trace, layout, at_once)
+            found.append((latents, shared, predicted_values(trace, layout, at_once)))
+        one, two, three = (
+            {n: torch.cat([values[n] for values in some]) for n in some[0]}
+            for some in zip(*found, strict=True)
+        )
+        return one, two, three
 
     def parts(self, num_samples: int, *, predict: bool = False) -> Iterator[tuple[Tensor, Draws]]:
         """Yield all data's draws, `batch_size` at a time: first all draws of the first data."""
@@ -142,7 +144,7 @@ class Sampler:
             for some in torch.arange(num_samples).split(draws):
                 yield indices, self.draw(indices, len(some), predict=predict)
 
-    def simulate(self, indices: Tensor) -> tuple[dict[str, Tensor], tuple[Tensor, ...]]:
+    def simulate(self, indices: Tensor) -> tuple[Latents, tuple[Tensor, ...]]:
         """Draw latents from the prior and data like those at `indices` from the likelihood.
 
         Returns: the latents `{site: [batch, *shape]}`, exact draws from p(z|x) of the data, and
@@ -190,7 +192,7 @@ class Sampler:
                     return False
         return True
 
-    def _medians(self) -> dict[str, Tensor]:
+    def _medians(self) -> Latents:
         """Return the medians of the guide's draws of the shared latents."""
         args = self.arguments(torch.tensor([0]))
         draws = [

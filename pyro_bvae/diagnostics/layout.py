@@ -170,6 +170,15 @@ def shared_values(trace: Trace, layout: Layout, draws: int) -> dict[str, Tensor]
     return values
 
 
+def observed_values(trace: Trace, layout: Layout) -> dict[str, Tensor]:
+    """Return what a model observes of the data, `[batch, *shape]`."""
+    sites = {name: samples(trace)[name] for name in layout.observed}
+    return {
+        name: datum_first(site["value"], site["fn"].event_dim, layout.dim)
+        for name, site in sites.items()
+    }
+
+
 def predicted_values(trace: Trace, layout: Layout, draws: int) -> dict[str, Tensor]:
     """Return what an unconditioned model drew for its observed sites, `[draws, batch, *shape]`."""
     values = {}

@@ -59,7 +59,7 @@ def simulated_arguments(
     for name in layout.observed:
         site = samples(trace)[name]
         given, drawn = site["infer"]["obs"], site["value"]
-        same = [i for i, arg in enumerate(args) if _same_numbers(arg, given)]
+        same = [i for i, arg in enumerate(args) if same_numbers(arg, given)]
         if not same:
             raise ValueError(
                 f"model: expected observed site {name!r} to observe an argument of the model as "
@@ -69,7 +69,8 @@ def simulated_arguments(
     return tuple(arguments)
 
 
-def _same_numbers(argument: Tensor, observed: Tensor) -> bool:
+def same_numbers(argument: Tensor, observed: Tensor) -> bool:
+    """Whether an argument and what is observed are the same but for their shape."""
     return argument.numel() == observed.numel() and torch.equal(
         argument.reshape(-1), observed.reshape(-1).to(argument.dtype)
     )

@@ -49,7 +49,7 @@ def test_gap_of_a_tempered_guide_is_half_chi_squared_over_k():
     errors = {k: 3 * bound.std().item() / 4000**0.5 for k, bound in bounds.items()}
     assert EXACT - bounds[1].mean().item() == pytest.approx(0.8981231236, abs=errors[1])
     assert EXACT - bounds[50].mean().item() == pytest.approx(0.7978426 / 100, abs=errors[50] + 1e-3)
-    assert errors[50] < 6e-3
+    assert errors[50] < 7e-3
 
 
 def test_the_random_state_stays_and_bad_numbers_are_named():
