@@ -36,7 +36,7 @@ def optimiser_state(optim: PyroOptim, tensors: Mapping[str, Tensor]) -> State:
         "optimisers": [
             {
                 "groups": _groups(_optimiser(holder), names),
-                "defaults": dict(_optimiser(holder).defaults),
+                "defaults": _defaults(_optimiser(holder)),
                 "optimiser": _optimiser(holder).state_dict(),
                 "scheduler": None if isinstance(holder, Optimizer) else holder.state_dict(),
             }
@@ -83,8 +83,8 @@ def _make(
 
 def _load(holder: Any, saved: State) -> None:
     optimiser = _optimiser(holder)
-    for name, value in optimiser.defaults.items():
-        before = saved["defaults"].get(name)
+    for name, value in _defaults(optimiser).items():
+        before = saved["defaults"].get(name, value)
         if not isinstance(value, Tensor) and not isinstance(before, Tensor) and before != value:
             raise ValueError(
                 f"optim: the run was trained with {name}={before}, got {value}; give the same, "
@@ -98,6 +98,12 @@ def _load(holder: Any, saved: State) -> None:
 def _optimiser(holder: Any) -> Optimizer:
     """The torch optimiser itself, where a learning-rate scheduler holds it."""
     return holder if isinstance(holder, Optimizer) else holder.optimizer
+
+
+def _defaults(optimiser: Optimizer) -> dict[str, Any]:
+    """The hyper-parameters that the optimiser was made with, but for what loading adds to them."""
+    used = optimiser.param_groups[0]
+    return {name: value for name, value in optimiser.defaults.items() if name in used}
 
 
 def _groups(optimiser: Optimizer, names: Mapping[int, str]) -> Groups:
