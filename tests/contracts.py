@@ -139,7 +139,7 @@ def normalisation(log_prob, low=-torch.inf, high=torch.inf):
 
 def total_on_a_grid(log_prob, dimensions):
     """Sum a density over a grid: for kinks at places unknown, of error O(spacing²)."""
-    points = torch.linspace(-12, 12, 200_001 if dimensions == 1 else 1201)
+    points = torch.linspace(-12, 12, 200_001 if dimensions == 1 else 801)
     z = torch.cartesian_prod(*[points] * dimensions).reshape(-1, dimensions)
     with torch.no_grad():
         total = sum(log_prob(part).exp().sum() for part in z.split(200_000))
