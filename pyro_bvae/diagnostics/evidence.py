@@ -1,7 +1,7 @@
 """What running a pair once shows: its traces, its parameters and their gradients."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -175,6 +175,21 @@ def isolated() -> Iterator[None]:
         set_rng_state(state)
         if cuda:
             torch.cuda.set_rng_state_all(devices)
+
+
+@contextmanager
+def unchanged(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Give parameters their values and gradients back afterwards."""
+    kept = [(p, p.detach().clone(), p.grad) for p in parameters]
+    for parameter, _, _ in kept:
+        parameter.grad = None
+    try:
+        yield
+    finally:
+        for parameter, value, gradient in kept:
+            with torch.no_grad():
+                parameter.copy_(value)
+            parameter.grad = gradient
 
 
 def names(words: Any, *, most: int = 4) -> str:

@@ -11,7 +11,7 @@ import torch
 from pyro.infer import Trace_ELBO, TraceMeanField_ELBO
 from torch import Tensor
 
-from pyro_bvae.diagnostics.evidence import Evidence, Finding, Gradients, gradients, names
+from pyro_bvae.diagnostics.evidence import Evidence, Finding, Gradients, gradients, names, unchanged
 from pyro_bvae.objectives import ELBO
 from pyro_bvae.training.svi import CompiledSVI
 
@@ -30,7 +30,9 @@ def trainability_findings(evidence: Evidence) -> Iterator[Finding]:
     if math.isfinite(found.loss):
         yield _estimators(evidence)
     if registered.verdict == "ok":
-        yield _static(evidence)
+        with unchanged(found.registered.values()):
+            static = _static(evidence)
+        yield static
 
 
 def _loss(found: Gradients) -> Finding:

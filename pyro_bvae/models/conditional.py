@@ -83,9 +83,11 @@ class ConditionalVAE(nn.Module):
         Raises: ValueError or TypeError for an x that `VAE.model` refuses, or a context that is
             missing or has another number of rows.
         """
+        self._check(x, context)
         register(self)
-        with self._plate(x, context, size):
-            z = pyro.sample("z", self.prior(*context))
+        prior = self.prior(*context)
+        with data_plate(context[0], size):
+            z = pyro.sample("z", prior)
             likelihood = self.likelihood(z, *context)
             if x is not None:
                 check_shape(x, likelihood)
@@ -93,8 +95,10 @@ class ConditionalVAE(nn.Module):
 
     def guide(self, x: Tensor, *context: Tensor, size: int | None = None) -> Tensor:
         """Draw z `[batch, latents]` from q(z|x,c)."""
+        self._check(x, context)
         register(self)
-        with self._plate(x, context, size):
+        self.prior.guide()
+        with data_plate(context[0], size):
             return pyro.sample("z", self.posterior(x, *context))
 
     @torch.no_grad()
@@ -128,11 +132,10 @@ class ConditionalVAE(nn.Module):
         """Raise ValueError if x holds values that the likelihood cannot draw."""
         self.likelihood.check(x)
 
-    def _plate(self, x: Tensor | None, context: tuple[Tensor, ...], size: int | None) -> pyro.plate:
+    def _check(self, x: Tensor | None, context: tuple[Tensor, ...]) -> None:
         if x is not None:
             check_observed(x, self.likelihood)
         check_context(context, None if x is None else len(x))
-        return data_plate(context[0], size)
 
 
 def _check_takes_context(name: str, network: Any) -> None:

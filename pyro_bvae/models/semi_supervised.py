@@ -56,6 +56,7 @@ class SemiSupervisedVAE(nn.Module):
     classification term, which counts as a reconstruction: evaluate without labels, or with α = 0,
     for the ELBO. Each latent has its β: `beta={"z": 1.0, "y": 1.0}`. Data are pairs:
     `fit(vae, (x, labels), ...)`, the labels integers `[batch]` with −1 where the class is unknown.
+    Objectives about the distribution of a single code, such as `TotalCorrelationELBO`, refuse it.
 
     Args:
         prior: p(z).

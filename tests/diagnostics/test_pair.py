@@ -14,6 +14,7 @@ from pyro.optim import Adam
 from pyro.poutine.runtime import _PYRO_STACK
 from torch import nn
 
+import pyro_bvae
 from pyro_bvae import VAE, tempered
 from pyro_bvae.diagnostics import check_pair
 from pyro_bvae.likelihoods import NormalLikelihood
@@ -128,6 +129,28 @@ def test_nothing_is_left_changed():
     assert list(after[2]) == ["other"]
     assert after[2]["other"] is before[2]["other"]
     assert _PYRO_STACK == []
+
+
+def test_parameters_used_without_a_call_are_left_alone_too():
+    scale = nn.Module()
+    scale.log = nn.Parameter(torch.tensor(0.1))
+    scale.log.grad = torch.tensor(7.0)
+
+    def scaled(x):
+        pyro.module("scale", scale)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, scale.log.exp()))
+
+    check = check_pair(model, scaled, X)
+    assert check.sound, str(check)
+    assert scale.log.item() == pytest.approx(0.1)
+    assert scale.log.grad.item() == 7.0
+
+
+def test_the_package_offers_it():
+    assert pyro_bvae.check_pair is check_pair
+    with pytest.raises(AttributeError, match="no attribute 'check_pear'"):
+        _ = pyro_bvae.check_pear
 
 
 def test_arguments_by_name_reach_both():

@@ -3,11 +3,14 @@
 from functools import partial
 
 import numpy as np
+import pyro.distributions as dist
 import pytest
 import torch
+from pyro import poutine
 from torch import nn
 
-from pyro_bvae import evaluate, fit
+from pyro_bvae import evaluate, fit, tempered
+from pyro_bvae.diagnostics import check_pair
 from pyro_bvae.likelihoods import BernoulliLikelihood, NormalLikelihood
 from pyro_bvae.models import ConditionalVAE, traverse
 from pyro_bvae.networks import (
@@ -129,6 +132,18 @@ def test_every_part_may_leave_the_context_out():
     b = ELBO().loss(plain.model, plain.guide, X, CLASS.flip(0))
     assert a == b
     assert plain.sample(CLASS).shape == X.shape
+
+
+def test_a_prior_whose_scale_has_a_hyperprior():
+    """The scale is sampled once, outside the plate of the data, in model and guide."""
+    parts = conditional().model
+    prior = NormalPrior(2, scale=dist.HalfNormal(1.0))
+    cvae = ConditionalVAE(prior, parts.likelihood, parts.posterior)
+    check = check_pair(*tempered(cvae, 2.0), X, CLASS)
+    assert check.sound, str(check)
+    trace = poutine.trace(cvae.model).get_trace(X, CLASS)
+    assert trace.nodes["prior_scale"]["cond_indep_stack"] == ()
+    assert cvae.sample(CLASS).shape == X.shape
 
 
 def test_several_contexts():
