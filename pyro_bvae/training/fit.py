@@ -21,10 +21,11 @@ from pyro_bvae.training.critic import critic_adam, trainer
 from pyro_bvae.training.history import as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop
 from pyro_bvae.training.optimisers import OptimiserFactory
+from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.session import Session, run_files
 from pyro_bvae.training.settings import check_seed, described
 from pyro_bvae.training.signals import stop_requests
-from pyro_bvae.training.source import split
+from pyro_bvae.training.source import device_of, split
 from pyro_bvae.training.svi import MODES
 from pyro_bvae.types import PairLike, Schedule, as_pair
 
@@ -74,6 +75,7 @@ def fit(
     resume: bool = False,
     keep: int = 3,
     compile: str = "auto",
+    precision: str = "float32",
     progress: bool = True,
 ) -> Fit:
     """Train a pair by stochastic variational inference: minimise the objective, per datum.
@@ -120,6 +122,8 @@ def fit(
             more than 5 s; from then on weights are the same to rounding, and no longer bit for
             bit. "eager" and "recorded" give the same bits on a CPU, so where every bit must be
             reproduced, choose one of these.
+        precision: "float32", or "bf16" for networks in bfloat16 with loss, KL and parameters in
+            float32 (see `precision.prepared`); evaluation stays in float32.
         progress: show a progress bar.
 
     Raises:
@@ -168,7 +172,7 @@ def fit(
     source, held_out = split(as_source(data), validation, seed=seed)
     current = BetaNow(beta)
     svi = trainer(
-        *tempered(pair, current.value),
+        *tempered(prepared(pair, precision=precision, device=device_of(pair)), current.value),
         optim,
         objective,
         critic_optim=critic_optim,
@@ -198,6 +202,7 @@ def fit(
         "optim": described(optim),
         "critic_optim": described(critic_optim) if objective.critic is not None else None,
         "compile": compile,
+        "precision": precision,
         "data": len(source),
         "validation": 0 if held_out is None else len(held_out),
     }
