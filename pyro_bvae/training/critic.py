@@ -78,9 +78,7 @@ class CriticSVI(CompiledSVI):
             register(network)
 
         loss = _RatioLoss(network)
-        self.critic = CompiledSVI(
-            shown, _nothing, self._critic_optim, loss, mode=mode, steps=steps
-        )
+        self.critic = CompiledSVI(shown, _nothing, self._critic_optim, loss, mode=mode, steps=steps)
 
     def state(self) -> dict[str, Any]:
         """Return the critic's weights and its optimiser's state."""
