@@ -3,13 +3,16 @@
 from pyro_bvae.diagnostics.amortization import AmortizationGap, amortization_gap
 from pyro_bvae.diagnostics.calibration import Calibration, calibration
 from pyro_bvae.diagnostics.codes import ImageCodes
+from pyro_bvae.diagnostics.collapse import Collapse, collapse
 from pyro_bvae.diagnostics.comparison import Comparison, compare_to_reference
 from pyro_bvae.diagnostics.disentanglement import (
     DisentanglementScores,
     Row,
     disentanglement_scores,
 )
+from pyro_bvae.diagnostics.evidence import Finding
 from pyro_bvae.diagnostics.importance import Importance, importance
+from pyro_bvae.diagnostics.information import Bracketed, Surgery, elbo_surgery
 from pyro_bvae.diagnostics.likelihood import (
     LogEvidence,
     Sandwich,
@@ -22,9 +25,12 @@ from pyro_bvae.diagnostics.two_sample import TwoSample, energy_test, mmd_test
 
 __all__ = [
     "AmortizationGap",
+    "Bracketed",
     "Calibration",
+    "Collapse",
     "Comparison",
     "DisentanglementScores",
+    "Finding",
     "ImageCodes",
     "Importance",
     "LogEvidence",
@@ -32,12 +38,15 @@ __all__ = [
     "Reference",
     "Row",
     "Sandwich",
+    "Surgery",
     "TwoSample",
     "amortization_gap",
     "calibration",
     "check_pair",
+    "collapse",
     "compare_to_reference",
     "disentanglement_scores",
+    "elbo_surgery",
     "energy_test",
     "evidence_sandwich",
     "importance",

@@ -110,7 +110,7 @@ def _plates(evidence: Evidence) -> Finding:
             'If they are local to a datum use the plate of the data; β must name them: {"z": 4.0}.',
         )
     local = [name for name, frames in latent.items() if frames]
-    which = f"{names(local)} belong to a datum each" if local else "all latent sites are global"
+    which = f"each datum has its own {names(local)}" if local else "all latent sites are global"
     return Finding("plates", "ok", f"The data are in plates {_words(data)}; {which}.")
 
 
