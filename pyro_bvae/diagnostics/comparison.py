@@ -12,8 +12,7 @@ from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.joint import LogJoint
-from pyro_bvae.diagnostics.reference import Reference, flat, guide_draws
+from pyro_bvae.diagnostics.reference import Reference, flat, guide_latents
 from pyro_bvae.types import PairLike
 
 
@@ -97,13 +96,11 @@ def compare_to_reference(
     if len(sampler) != data:
         raise ValueError(f"x: expected the {data} data of the reference, got {len(sampler)}")
     with sampler.running(seed):
-        joint = LogJoint(sampler, torch.arange(data))
-        rows = guide_draws(sampler, joint, num_samples)
-        guide = torch.stack([flat(joint.latents(u)) for u in rows]).cpu()
+        guide = flat(guide_latents(sampler, num_samples), dims=2).cpu()
     if guide.shape[2] != latents:
         raise ValueError(f"reference: expected {guide.shape[2]} latents, got {latents}")
     pooled = reference.draws.reshape(chains * draws, data, latents)
-    judged = [_classify(guide[:, i], _thinned(pooled[:, i], reference, i)) for i in range(data)]
+    judged = [classify(guide[:, i], _thinned(pooled[:, i], reference, i)) for i in range(data)]
     accuracy, p_value = (torch.tensor(v) for v in zip(*judged, strict=True))
     return Comparison(
         guide=guide,
@@ -148,7 +145,7 @@ def _r_hat(guide: Tensor, chains: Tensor) -> Tensor:
     return split_gelman_rubin(together, chain_dim=0, sample_dim=1)
 
 
-def _classify(a: Tensor, b: Tensor) -> tuple[float, float]:
+def classify(a: Tensor, b: Tensor) -> tuple[float, float]:
     """Return the accuracy on draws kept back, and the chance of as much between equals."""
     n = min(len(a), len(b))
     a, b = a[torch.linspace(0, len(a) - 1, n).long()], b[:n]

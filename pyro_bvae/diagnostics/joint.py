@@ -45,7 +45,12 @@ class LogJoint:
         self.args = tuple(self.copied(arg) for arg in sampler.arguments(indices))
         self._transforms = self._read_transforms()
         self._evaluate: Callable[..., Sequence[Tensor]] = self._eager
-        self._recorded = False
+        self._tried = False
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the function runs as a recording."""
+        return self._evaluate != self._eager
 
     @property
     def rows(self) -> int:
@@ -64,7 +69,7 @@ class LogJoint:
     def __call__(self, u: Tensor, power: float | Tensor = 1.0) -> Value:
         """Evaluate all rows u `[rows, dim]`; power weighs the likelihood in the gradient."""
         power = torch.as_tensor(power, dtype=u.dtype, device=u.device)
-        if not self._recorded:
+        if not self._tried:
             self._record(u, power)
         return Value(*self._evaluate([u.detach(), power]))
 
@@ -149,7 +154,7 @@ class LogJoint:
 
     def _record(self, u: Tensor, power: Tensor) -> None:
         """Replace the function by a recording of it, if it can be recorded."""
-        self._recorded = True
+        self._tried = True
         inputs = [u.detach(), power]
         try:
             recording = record(lambda *given: self._eager(given), inputs)

@@ -105,12 +105,15 @@ def reference_posterior(
     found, divergences = [], 0
     with sampler.running(seed):
         joint = LogJoint(sampler, indices)
-        guided = guide_draws(sampler, joint, _SCALING_DRAWS)
+        drawn = guide_latents(sampler, _SCALING_DRAWS)
+        rows = [{n: v[i] for n, v in drawn.items()} for i in range(_SCALING_DRAWS)]
+        guided = torch.stack([joint.flat(row) for row in rows])
         for chain in range(chains):
             draws, failed = _chain(joint, guided, chain, num_samples, warmup, against.power)
-            found.append(torch.stack([flat(joint.latents(u)) for u in draws]))
+            kept = [joint.latents(u) for u in draws]
+            found.append(flat({n: torch.stack([z[n] for z in kept]) for n in drawn}, dims=2))
             divergences += failed
-        names = latent_names(joint.latents(guided[0]))
+        names = latent_names(rows[0])
     draws = torch.stack(found).cpu()
     return Reference(
         draws=draws,
@@ -122,15 +125,20 @@ def reference_posterior(
     )
 
 
-def guide_draws(sampler: Sampler, joint: LogJoint, num_samples: int) -> Tensor:
-    """Draw from the guide as rows of the joint, `[num_samples, data, dim]`."""
-    drawn = [sampler.draw(torch.arange(len(sampler)), 1).latents for _ in range(num_samples)]
-    return torch.stack([joint.flat({n: v[0] for n, v in latents.items()}) for latents in drawn])
+def guide_latents(sampler: Sampler, num_samples: int) -> dict[str, Tensor]:
+    """Draw from the guide for all data, `{site: [num_samples, data, *shape]}`."""
+    indices, at_once = torch.arange(len(sampler)), max(1, sampler.batch_size // len(sampler))
+    some = torch.arange(num_samples).split(at_once)
+    drawn = [sampler.draw(indices, len(part)).latents for part in some]
+    return {name: torch.cat([part[name] for part in drawn]) for name in drawn[0]}
 
 
-def flat(latents: dict[str, Tensor]) -> Tensor:
-    """Put latents `{site: [data, *shape]}` side by side, `[data, latents]`."""
-    return torch.cat([value.reshape(len(value), -1) for value in latents.values()], 1)
+def flat(latents: dict[str, Tensor], *, dims: int = 1) -> Tensor:
+    """Put latents side by side: `{site: [data, *shape]}` to `[data, latents]`.
+
+    With `dims=2`, `{site: [draws, data, *shape]}` to `[draws, data, latents]`.
+    """
+    return torch.cat([v.reshape(*v.shape[:dims], -1) for v in latents.values()], dims)
 
 
 def latent_names(latents: dict[str, Tensor]) -> tuple[str, ...]:
