@@ -62,13 +62,19 @@ def parser() -> argparse.ArgumentParser:
         train.add_argument(
             f"--{field.name.replace('_', '-')}",
             type=TYPES.get(field.name, type(field.default)),
-            default=field.default,
+            default=argparse.SUPPRESS,
             choices=CHOICES.get(field.name),
             metavar=None if field.name in CHOICES else field.name.upper(),
-            help=HELP[field.name] + ("" if field.default is None else " (default: %(default)s)"),
+            help=HELP[field.name]
+            + ("" if field.default is None else f" (default: {field.default})"),
         )
     train.add_argument("--run", type=Path, required=True, help="directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
+    train.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run that is there, as it was begun; only --steps may be another",
+    )
     for name, text in (
         (
             "evaluate",
@@ -93,8 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> int:
     if given.command == "train":
-        recipe = Recipe(**{field.name: getattr(given, field.name) for field in fields(Recipe)})
-        recipe.train(given.run, overwrite=given.overwrite)
+        options = {f.name: getattr(given, f.name) for f in fields(Recipe) if hasattr(given, f.name)}
+        recipe = recipes.resumed(given.run, options) if given.resume else Recipe(**options)
+        result = recipe.train(given.run, overwrite=given.overwrite, resume=given.resume)
+        if result.interrupted:
+            print(
+                f"pyro-bvae train: interrupted after {result.steps} steps; go on with "
+                f"pyro-bvae train --run {given.run} --resume",
+                file=sys.stderr,
+            )
+            return 130
     recipe, vae, data = recipes.load(given.run)
     measured = summary(vae, data, seed=recipe.seed)
     print(measured)

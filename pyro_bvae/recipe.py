@@ -1,7 +1,7 @@
 """A training run in words: what the command line trains, written beside the weights."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -129,12 +129,26 @@ class Recipe:
                 posterior=MeanFieldPosterior(encoder, latents=self.latents),
             )
 
-    def train(self, run: str | Path, *, overwrite: bool = False, progress: bool = True) -> Fit:
-        """Load the data, build the VAE, train it, and write the run directory."""
+    def train(
+        self,
+        run: str | Path,
+        *,
+        overwrite: bool = False,
+        resume: bool = False,
+        progress: bool = True,
+    ) -> Fit:
+        """Load the data, build the VAE, train it, and write the run directory.
+
+        With `resume`, go on with the run that is there, if there is one: it must have this
+        recipe, but for its steps.
+        """
         data = self.load_data()
         vae = self.build(_shape(data))
         files = Run(run)
-        files.create(overwrite=overwrite)
+        if resume and (files.path / FILE).is_file():
+            _check_same(_read(files), self)
+        else:
+            files.create(overwrite=overwrite)
         files.write_json(FILE, asdict(self))
         return fit(
             vae,
@@ -146,6 +160,7 @@ class Recipe:
             seed=self.seed,
             run=run,
             overwrite=overwrite,
+            resume=resume,
             progress=progress,
         )
 
@@ -156,6 +171,26 @@ def load(run: str | Path) -> tuple[Recipe, VAE, Source]:
     Raises: FileNotFoundError or ValueError if it is incomplete, corrupt or of another version.
     """
     files = Run(run)
+    recipe = _read(files)
+    data = recipe.load_data()
+    vae = recipe.build(_shape(data))
+    files.load_into(vae)
+    return recipe, vae, data
+
+
+def resumed(run: str | Path, options: Mapping[str, Any]) -> Recipe:
+    """Return the recipe of a run that is to go on, or of a new one if none has begun there.
+
+    Args:
+        run: the directory.
+        options: what to change of it, or of the defaults.
+    """
+    files = Run(run)
+    begun = (files.path / FILE).is_file()
+    return replace(_read(files), **options) if begun else Recipe(**options)
+
+
+def _read(files: Run) -> Recipe:
     if not (files.path / FILE).is_file():
         raise FileNotFoundError(
             f"run: expected {files.path / FILE}, which `pyro-bvae train` writes; what fit(run=...) "
@@ -165,11 +200,18 @@ def load(run: str | Path) -> tuple[Recipe, VAE, Source]:
     unknown = sorted(set(written) ^ {field.name for field in fields(Recipe)})
     if unknown:
         raise ValueError(f"{files.path / FILE}: expected a recipe, unknown or missing: {unknown}")
-    recipe = Recipe(**written)
-    data = recipe.load_data()
-    vae = recipe.build(_shape(data))
-    files.load_into(vae)
-    return recipe, vae, data
+    return Recipe(**written)
+
+
+def _check_same(before: Recipe, now: Recipe) -> None:
+    """Raise ValueError, naming it, if anything but the steps is another."""
+    for field in fields(Recipe):
+        old, new = getattr(before, field.name), getattr(now, field.name)
+        if field.name != "steps" and old != new:
+            raise ValueError(
+                f"{field.name}: the run has {old!r}, got {new!r}; leave it out to go on, or "
+                "start another run"
+            )
 
 
 def _shape(data: Source) -> tuple[int, ...]:

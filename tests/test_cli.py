@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 
@@ -14,6 +15,7 @@ from pyro_bvae.cli import main
 from pyro_bvae.datasets import Sprites
 from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe, load
+from pyro_bvae.training import Run
 
 
 @pytest.fixture(scope="module")
@@ -192,3 +194,30 @@ def test_python_m_is_the_command():
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr.startswith("pyro-bvae report: ")
+
+
+def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, capsys, monkeypatch):
+    """Ctrl-C at the 20th record, and `--resume` with nothing but the directory."""
+    options = ["--data", "digits", "--net", "mlp", "--latents", "2", "--steps", "40"]
+    assert main(["train", "--run", str(tmp_path / "whole"), *options]) == 0
+    write, pressed = Run.write_json, []
+
+    def press(run, name, content):
+        write(run, name, content)
+        if name == "history.json" and len(content["step"]) == 20 and not pressed:
+            pressed.append(signal.raise_signal(signal.SIGINT))
+
+    monkeypatch.setattr(Run, "write_json", press)
+    capsys.readouterr()
+    broken = str(tmp_path / "broken")
+    assert main(["train", "--run", broken, *options]) == 130
+    assert f"train --run {broken} --resume" in capsys.readouterr().err
+    assert not (tmp_path / "broken" / "report.html").exists()
+    assert main(["train", "--run", broken, "--resume", "--beta", "1"]) == 2
+    assert "beta: the run has 4.0, got 1.0" in capsys.readouterr().err
+    assert main(["train", "--run", broken, "--resume"]) == 0
+    for name in ("weights.safetensors", "history.json", "recipe.json"):
+        whole, again = ((tmp_path / run / name).read_bytes() for run in ("whole", "broken"))
+        assert whole == again, name
+    assert main(["train", "--run", broken, "--resume", "--steps", "50"]) == 0
+    assert json.loads((tmp_path / "broken" / "history.json").read_text())["step"][-1] == 50
