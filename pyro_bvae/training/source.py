@@ -91,7 +91,7 @@ def read(source: Source, indices: Tensor, pair: object) -> tuple[Tensor, ...]:
 
     Where the pair is a module, the batch goes to its device, and real numbers to its dtype.
     """
-    parts = _parts(source[indices])
+    parts = _parts(_at(source, indices))
     first = next(pair.parameters(), None) if isinstance(pair, nn.Module) else None
     if first is None:
         return parts
@@ -99,6 +99,13 @@ def read(source: Source, indices: Tensor, pair: object) -> tuple[Tensor, ...]:
         part.to(first.device, first.dtype if part.is_floating_point() else part.dtype)
         for part in parts
     )
+
+
+def _at(source: Source, indices: Tensor) -> Batch:
+    """Return `source[indices]`, by the faster of torch's two ways where there is a choice."""
+    if isinstance(source, Tensor) and source.device == indices.device:
+        return source.index_select(0, indices)
+    return source[indices]
 
 
 def check_arguments(pair: PairLike, source: Source) -> None:
