@@ -49,7 +49,7 @@ def train_on_more_than_fits(folder: Path) -> None:
         used.append(status("RssAnon"))
 
     data = np.load(folder / "data.npy", mmap_mode="r")
-    result = fit(vae, data, steps=500, every=50, callbacks=[note], run=folder / "run", **options)
+    result = fit(vae, data, steps=200, every=20, callbacks=[note], run=folder / "run", **options)
     (folder / "used.json").write_text(
         json.dumps(
             {
