@@ -12,6 +12,7 @@ from pyro_bvae.diagnostics.disentanglement import (
 )
 from pyro_bvae.diagnostics.evidence import Finding
 from pyro_bvae.diagnostics.importance import Importance, importance
+from pyro_bvae.diagnostics.inference_data import to_inference_data
 from pyro_bvae.diagnostics.information import Bracketed, Surgery, elbo_surgery
 from pyro_bvae.diagnostics.likelihood import (
     LogEvidence,
@@ -53,4 +54,5 @@ __all__ = [
     "log_evidence",
     "mmd_test",
     "reference_posterior",
+    "to_inference_data",
 ]
