@@ -1,0 +1,84 @@
+"""Learning rates that follow one of torch's schedules."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from pyro_bvae.training.optimisers import OptimiserFactory
+from pyro_bvae.training.state import State
+
+ScheduleFactory = Callable[[Optimizer], LRScheduler]
+
+
+class Rates:
+    """A factory of optimisers whose learning rate follows a schedule, one step of it per step.
+
+    Args:
+        optim: a callable from parameters to a torch optimiser.
+        schedule: a callable from that optimiser to one of `torch.optim.lr_scheduler`.
+
+    Raises:
+        TypeError: one of the two is not such a callable, or the schedule needs a metric.
+        ValueError: parameters appear after the first step, for which it has no rate.
+
+    >>> import torch
+    >>> from functools import partial
+    >>> halving = partial(torch.optim.lr_scheduler.StepLR, step_size=1, gamma=0.5)
+    >>> rates = Rates(partial(torch.optim.SGD, lr=1.0), halving)
+    >>> optimiser = rates([torch.ones(1, requires_grad=True)])
+    >>> optimiser.step()
+    >>> rates.step()
+    >>> optimiser.param_groups[0]["lr"]
+    0.5
+    """
+
+    def __init__(self, optim: Any, schedule: Any) -> None:
+        if isinstance(schedule, LRScheduler) or not callable(schedule):
+            raise TypeError(
+                "lr_schedule: expected a callable from a torch optimiser to a schedule, got "
+                f"{type(schedule).__name__}; write for instance "
+                "functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps)"
+            )
+        if isinstance(optim, Optimizer) or not callable(optim) or hasattr(optim, "optim_objs"):
+            raise TypeError(
+                "lr_schedule: expected optim to be a callable from parameters to a torch "
+                f"optimiser, got {type(optim).__name__}; with pyro.optim leave lr_schedule out"
+            )
+        self.optim: OptimiserFactory = optim
+        self.schedule: ScheduleFactory = schedule
+        self._scheduler: LRScheduler | None = None
+
+    def __call__(self, parameters: list[Tensor]) -> Optimizer:
+        """Make the optimiser, and its schedule."""
+        optimiser = self.optim(parameters)
+        scheduler = self.schedule(optimiser)
+        if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
+            raise TypeError(
+                "lr_schedule: expected a torch.optim.lr_scheduler whose step() takes nothing, got "
+                f"{type(scheduler).__name__}"
+            )
+        self._scheduler, self._groups = scheduler, len(optimiser.param_groups)
+        return optimiser
+
+    def step(self) -> None:
+        """Go on to the rates of the next step; to be called after one."""
+        if self._scheduler is None:
+            return
+        if len(self._scheduler.optimizer.param_groups) != self._groups:
+            raise ValueError(
+                "lr_schedule: expected a pair whose parameters all exist after the first step, "
+                "got new ones; create them in the first step, or leave lr_schedule out"
+            )
+        self._scheduler.step()
+
+    def state(self) -> State:
+        """Return where the schedule is; None before the first step."""
+        return None if self._scheduler is None else dict(self._scheduler.state_dict())
+
+    def load_state(self, state: State) -> None:
+        """Go on from there, once the optimiser exists."""
+        if self._scheduler is not None and state is not None:
+            self._scheduler.load_state_dict(state)
