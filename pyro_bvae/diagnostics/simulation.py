@@ -1,14 +1,14 @@
 """Truths and data drawn from a pair's own model, and the guide's draws for these data."""
 
-import pyro
 import torch
 from pyro import poutine
 from torch import Tensor
 
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.layout import DRAWS, as_sampled, held, latent_values
+from pyro_bvae.diagnostics.layout import held, latent_values
 from pyro_bvae.diagnostics.ranks import ranks
 from pyro_bvae.diagnostics.reference import flat, latent_names
+from pyro_bvae.diagnostics.traces import plate_of
 from pyro_bvae.training.source import evaluating, own_randomness
 from pyro_bvae.types import PairLike, as_pair
 
@@ -46,9 +46,9 @@ def ranked(
 def _guide_draws(sampler: Sampler, args: tuple[Tensor, ...], num_samples: int) -> Tensor:
     """Draw from the guide alone for the data in `args`, `[num_samples, data, latents]`."""
     layout, batch = sampler.layout, len(args[0])
-    guide = held(sampler.pair.guide, as_sampled(sampler.shared, layout))
+    guide = held(sampler.pair.guide, sampler.shared)
     if sampler.stacks:
-        guide = pyro.plate(DRAWS, num_samples, dim=-1 - layout.nesting)(guide)
+        guide = plate_of(num_samples, layout)(guide)
     runs = [
         latent_values(poutine.trace(guide).get_trace(*args), layout, batch, draws)
         for draws in ([num_samples] if sampler.stacks else [1] * num_samples)

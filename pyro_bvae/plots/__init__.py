@@ -6,6 +6,8 @@ from pyro_bvae.plots.beta_sigma import (
     equal_mean_curves,
     rate_distortion,
 )
+from pyro_bvae.plots.calibration import coverage_curve, expected_coverage, rank_distribution
+from pyro_bvae.plots.collapse import latent_information, latent_variances, surgery_bars
 from pyro_bvae.plots.factors import factor_matrix
 from pyro_bvae.plots.history import history_curve, history_quantities, training_history
 from pyro_bvae.plots.images import are_images, image_grid, reconstructions, traversals
@@ -16,15 +18,21 @@ __all__ = [
     "are_images",
     "beta_against_prior",
     "beta_scale_map",
+    "coverage_curve",
     "equal_mean_curves",
+    "expected_coverage",
     "factor_matrix",
     "history_curve",
     "history_quantities",
     "image_grid",
     "kl_per_latent",
+    "latent_information",
+    "latent_variances",
     "metric_scores",
+    "rank_distribution",
     "rate_distortion",
     "reconstructions",
+    "surgery_bars",
     "training_history",
     "traversals",
 ]

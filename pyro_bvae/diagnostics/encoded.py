@@ -1,0 +1,143 @@
+"""What a guide says of a batch: its codes, their densities under every datum, and the prior's."""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import torch
+from pyro.distributions import Independent, LowRankMultivariateNormal, MultivariateNormal, Normal
+from torch import Tensor
+from torch.distributions import kl_divergence
+
+from pyro_bvae.diagnostics.draws import Sampler
+from pyro_bvae.diagnostics.layout import log_prob
+from pyro_bvae.diagnostics.traces import run
+
+_LARGEST = 2**25
+_BATCHES = 4
+_DRAWS = 500
+
+
+class Encoded(NamedTuple):
+    """One draw z ~ q(z|x) for every datum of a batch, and what guide and model say of it.
+
+    Attributes:
+        z: `[batch, latents]`.
+        prior_draws: as many draws of the prior, `[batch, latents]`.
+        mean, variance: of q(z|x), `[batch, latents]`.
+        kl: KL(q(z_j|x)‖p(z_j)) of each latent by itself, `[batch, latents]`, nats.
+        joint: log q(z_i|x_k) `[batch i, batch k]`.
+        pairs: log q(z_ij|x_k) of each latent `[batch i, batch k, latents]`.
+        log_prior: log p(z) `[batch]`; log_priors: log p(z_j) of each latent `[batch, latents]`.
+        log_likelihood: log p(x|z) `[batch]`.
+        exact: whether the densities of single latents are known; else normals of their moments
+            stand for them.
+    """
+
+    z: Tensor
+    prior_draws: Tensor
+    mean: Tensor
+    variance: Tensor
+    kl: Tensor
+    joint: Tensor
+    pairs: Tensor
+    log_prior: Tensor
+    log_priors: Tensor
+    log_likelihood: Tensor
+    exact: bool
+
+
+def encoded_batches(sampler: Sampler, *, batch_size: int, seed: int) -> Iterator[Encoded]:
+    """Yield what the guide says of all data, in at least 4 batches of random data, equally large.
+
+    At most `batch_size` data are in one, fewer where latents are many, so that memory is bounded;
+    up to a batch's worth of data is left out so that the batches are equally large.
+
+    Raises: ValueError if there are fewer than 8 data, or not one latent site in their plate.
+    """
+    layout, total = sampler.layout, len(sampler)
+    if len(layout.local) != 1:
+        raise ValueError(
+            "pair: expected one latent site in the plate of the data, got "
+            f"{sorted(layout.local)}; this diagnostic is about the distribution of one code"
+        )
+    if total < 2 * _BATCHES:
+        raise ValueError(f"x: expected at least {2 * _BATCHES} data, got {total}")
+    latents = math.prod(next(iter(layout.local.values())))
+    largest = min(batch_size, math.isqrt(_LARGEST // latents))
+    batches = max(_BATCHES, math.ceil(total / largest))
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
+    for indices in order[: total // batches * batches].chunk(batches):
+        yield encode(sampler, indices)
+
+
+def encode(sampler: Sampler, indices: Tensor) -> Encoded:
+    """Draw a code for each of the data at `indices`, and read all that `Encoded` holds."""
+    args, layout, batch = sampler.arguments(indices), sampler.layout, len(indices)
+    guide, model, _ = run(sampler.pair, args, values=sampler.shared)
+    (name,) = layout.local
+    drawn, stated = cast(Any, guide.nodes[name]), cast(Any, model.nodes[name])
+    q, p, value = drawn["fn"], stated["fn"], drawn["value"]
+    if q.event_dim > 1 or value.dim() > 2 or len(value) != batch:
+        raise ValueError(
+            f"guide: expected site {name!r} to draw codes of shape [batch, latents] in one plate, "
+            f"got {list(value.shape)}"
+        )
+    z = value.reshape(batch, -1)
+    (q_marginal, q_exact), (p_marginal, p_exact) = marginals(q), marginals(p)
+    joint, pairs = _pairs(q, q_marginal, value)
+    return Encoded(
+        z=z,
+        prior_draws=p.sample().reshape(z.shape),
+        mean=q_marginal.mean.expand(value.shape).reshape(z.shape),
+        variance=q_marginal.variance.expand(value.shape).reshape(z.shape),
+        kl=_kl(q_marginal, p_marginal, value).reshape(z.shape),
+        joint=joint,
+        pairs=pairs.reshape(batch, batch, -1),
+        log_prior=log_prob(model, layout, batch, observed=False, draws=1)[0],
+        log_priors=p_marginal.log_prob(value).reshape(z.shape),
+        log_likelihood=log_prob(model, layout, batch, observed=True, draws=1)[0],
+        exact=q_exact and p_exact,
+    )
+
+
+def marginals(fn: Any) -> tuple[Any, bool]:
+    """Return the distributions of the single latents of `fn`, and whether they are exact.
+
+    They are known of independent latents and of normals; else they are normals of the same
+    moments, which for a normal prior makes the KL of a latent too small, if anything.
+
+    >>> normal = MultivariateNormal(torch.zeros(2), torch.tensor([[4.0, 1.0], [1.0, 1.0]]))
+    >>> marginals(normal)[0].scale
+    tensor([2., 1.])
+    """
+    if fn.event_dim == 0:
+        return fn, True
+    if isinstance(fn, Independent) and fn.event_dim == 1 and not fn.base_dist.event_dim:
+        return fn.base_dist, True
+    if isinstance(fn, MultivariateNormal | LowRankMultivariateNormal):
+        return Normal(fn.mean, fn.variance.sqrt()), True
+    try:
+        mean, variance = fn.mean, fn.variance
+    except NotImplementedError:
+        draws = fn.sample(torch.Size([_DRAWS]))
+        mean, variance = draws.mean(0), draws.var(0)
+    return Normal(mean, variance.sqrt()), False
+
+
+def _pairs(q: Any, marginal: Any, value: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log q(z_i|x_k) `[i, k]`, and of each latent `[i, k, ...]`."""
+    if value.dim() == 1:
+        pairs = q.log_prob(value[:, None])
+        return pairs, pairs
+    pairs = marginal.log_prob(value[:, None])
+    if q.event_dim == 0 or isinstance(q, Independent):
+        return pairs.sum(-1), pairs
+    return q.log_prob(value[:, None].expand(-1, len(value), -1)), pairs
+
+
+def _kl(q: Any, p: Any, value: Tensor) -> Tensor:
+    try:
+        return kl_divergence(q, p)
+    except NotImplementedError:
+        return q.log_prob(value) - p.log_prob(value)
