@@ -143,7 +143,6 @@ class Loop:
             "constraints": constraints_of(tensors),
             "optimiser": optimiser_state(self.svi.optim, tensors),
             "objective": self.objective.state() if isinstance(self.objective, Stateful) else None,
-            "critic": self.svi.state() if isinstance(self.svi, Stateful) else None,
             "trainer": self.svi.state() if isinstance(self.svi, Stateful) else None,
         }
 
@@ -160,8 +159,6 @@ class Loop:
             self.objective.load_state(state["objective"])
         if isinstance(self.svi, Stateful):
             self.svi.load_state(state["trainer"])
-        if isinstance(self.svi, Stateful):
-            self.svi.load_state(state["critic"])
         self.step, self._random = state["step"], state["random"]
         self.beta.advance(max(self.step - 1, 0))
         self.objective.advance(max(self.step - 1, 0))

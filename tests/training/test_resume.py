@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from pyro_bvae.objectives import ELBO
+from pyro_bvae.networks import mlp_critic
+from pyro_bvae.objectives import ELBO, FactorELBO
 from pyro_bvae.training import CheckpointWarning, EarlyStopping, Run, schedules, session
 from tests.training.resumable import (
     adam,
@@ -98,6 +99,18 @@ class CtrlC:
     def __call__(self, record):
         if record.step == self.step:
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_critic_and_its_optimiser_resume_too(tmp_path):
+    def objective():
+        torch.manual_seed(5)
+        return FactorELBO(mlp_critic(2, hidden=(8,)), gamma=2.0)
+
+    begin(tmp_path / "whole", objective=objective())
+    begin(tmp_path / "broken", objective=objective(), optim=interrupting(adam, 50))
+    begin(tmp_path / "broken", objective=objective(), resume=True)
+    assert end_state(tmp_path / "whole")["loop"]["trainer"] is not None
+    assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "broken"))
 
 
 def test_recorded_runs_resume_bit_for_bit_too(tmp_path):
@@ -326,6 +339,9 @@ def test_resume_begins_a_run_that_is_not_there_and_leaves_foreign_ones_alone(tmp
     Run(tmp_path).write_weights({"weight": torch.ones(2)})
     with pytest.raises(FileExistsError, match="if it has checkpoints"):
         begin(tmp_path, steps=5, resume=True)
+    (tmp_path / "new" / "weights.safetensors").unlink()
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        begin(tmp_path / "new", steps=5)
 
 
 def test_last_few_checkpoints_and_the_best_weights_are_kept(tmp_path, monkeypatch):
