@@ -12,6 +12,13 @@ from pyro_bvae.plots.factors import factor_matrix
 from pyro_bvae.plots.history import history_curve, history_quantities, training_history
 from pyro_bvae.plots.images import are_images, image_grid, reconstructions, traversals
 from pyro_bvae.plots.latents import kl_per_latent
+from pyro_bvae.plots.posterior import (
+    evidence_bounds,
+    evidence_gaps,
+    pareto_shapes,
+    worst_data,
+)
+from pyro_bvae.plots.reference import distance_to_reference, guide_and_reference
 from pyro_bvae.plots.scores import metric_scores
 
 __all__ = [
@@ -19,9 +26,13 @@ __all__ = [
     "beta_against_prior",
     "beta_scale_map",
     "coverage_curve",
+    "distance_to_reference",
     "equal_mean_curves",
+    "evidence_bounds",
+    "evidence_gaps",
     "expected_coverage",
     "factor_matrix",
+    "guide_and_reference",
     "history_curve",
     "history_quantities",
     "image_grid",
@@ -29,10 +40,12 @@ __all__ = [
     "latent_information",
     "latent_variances",
     "metric_scores",
+    "pareto_shapes",
     "rank_distribution",
     "rate_distortion",
     "reconstructions",
     "surgery_bars",
     "training_history",
     "traversals",
+    "worst_data",
 ]
