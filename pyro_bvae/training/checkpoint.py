@@ -75,6 +75,10 @@ class Checkpoints:
             )
         return None
 
+    def __len__(self) -> int:
+        """How many files there are."""
+        return len(self._paths())
+
     def clear(self) -> None:
         """Remove all checkpoints."""
         self.clear_after(-1)

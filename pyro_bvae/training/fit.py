@@ -177,7 +177,7 @@ def fit(
         objective,
         critic_optim=critic_optim,
         mode=compile,
-        steps=steps,
+        steps=steps if state is None else max(steps - state["loop"]["step"], 1),
     )
     order = torch.Generator().manual_seed(seed)
     batches = BatchOrder(len(source), batch_size=batch_size, generator=order)

@@ -37,7 +37,7 @@ class Run:
 
     def create(self, *, overwrite: bool) -> None:
         """Make the directory; FileExistsError if it holds a run, unless `overwrite`."""
-        if (self.path / WEIGHTS).exists() and not overwrite:
+        if not overwrite and ((self.path / WEIGHTS).exists() or len(self.checkpoints)):
             raise FileExistsError(
                 f"run: {self.path} already holds a run; choose another directory, or "
                 "replace it: overwrite=True, --overwrite on the command line; or go on with it "
@@ -60,8 +60,7 @@ class Run:
 
     def is_unborn(self) -> bool:
         """Whether a run was begun here that ended before its first checkpoint."""
-        folder = self.checkpoints.folder
-        return folder.is_dir() and self.checkpoints.newest() is None
+        return self.checkpoints.folder.is_dir() and not len(self.checkpoints)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
         """Write a JSON file."""

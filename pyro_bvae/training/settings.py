@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
 
 from pyro_bvae.objectives import Objective
 
@@ -29,13 +30,17 @@ def described(value: Any) -> str:
         return _call(described(value.func), value.keywords)
     if isinstance(value, PyroOptim):
         made_with = value.pt_optim_args
-        name = described(value.pt_optim_constructor)
-        return _call(name, made_with) if isinstance(made_with, dict) and made_with else name
+        words = described(value.pt_optim_constructor)
+        words = _call(words, made_with) if isinstance(made_with, dict) and made_with else words
+        if isinstance(value, PyroLRScheduler):
+            given = {"optimizer": words, **value.kwargs}
+            words = _call(described(value.pt_scheduler_constructor), given)
+        return words
     if isinstance(value, Objective):
         names = inspect.signature(type(value)).parameters
         made = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        words = {name: described(v) if callable(v) else v for name, v in made.items()}
-        return _call(type(value).__qualname__, words)
+        made = {name: described(v) if callable(v) else v for name, v in made.items()}
+        return _call(type(value).__qualname__, made)
     return getattr(value, "__qualname__", type(value).__qualname__)
 
 
