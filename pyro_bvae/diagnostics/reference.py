@@ -119,7 +119,7 @@ def reference_posterior(
         draws=draws,
         names=names,
         r_hat=split_gelman_rubin(draws, chain_dim=0, sample_dim=1),
-        effective=effective_sample_size(draws, chain_dim=0, sample_dim=1),
+        effective=effective_sample_size(draws, chain_dim=0, sample_dim=1).clamp(min=1),
         divergences=divergences,
         target=against,
     )
