@@ -10,6 +10,7 @@ from pyro_bvae.plots import are_images
 from pyro_bvae.plots.history import History
 from pyro_bvae.report import sections
 from pyro_bvae.report.page import page
+from pyro_bvae.report.posterior import posterior_section
 from pyro_bvae.report.scores import disentanglement
 from pyro_bvae.report.summary import Summary, some, summary
 from pyro_bvae.training.source import evaluating, read
@@ -31,10 +32,11 @@ def render(
 ) -> str:
     """Return the report about a VAE as one HTML page that needs no other file and no network.
 
-    Settings; loss, reconstruction and KL over the steps; KL per latent; reconstructions, samples
-    and traversals where the data are images; what the latents tell of the factors, and metrics of
-    disentanglement, where the data are a `FactorDataset`; and what each means for this model. The
-    same arguments give the same page. Values in nats per datum.
+    Settings; loss, reconstruction and KL over the steps; KL per latent; whether the posterior can
+    be believed; reconstructions, samples and traversals where the data are images; what the
+    latents tell of the factors, and metrics of disentanglement, where the data are a
+    `FactorDataset`; and what each means for this model. The same arguments give the same page.
+    Values in nats per datum.
 
     Args:
         vae: the trained VAE.
@@ -61,6 +63,7 @@ def render(
                 sections.settings_table(vae, settings),
                 sections.training(history),
                 sections.latents(measured),
+                posterior_section(vae, source, seed=seed),
                 *(
                     sections.pictures(vae, x, measured, seed=seed)
                     if drawn
