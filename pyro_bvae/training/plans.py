@@ -44,6 +44,17 @@ class Plan:
         """Whether there is a compiled graph."""
         return self.recorded is not None and self.recorded.is_compiled()
 
+    def compile(self, call: Call) -> str | None:
+        """Compile the recording for arguments like these; return why it could not be."""
+        if self.recorded is None:
+            return "there is no recording"
+        try:
+            self.recorded.compile(call.tensors)
+        except Exception as error:
+            self.uncompilable = True
+            return f"{type(error).__name__}: {error}"
+        return None
+
 
 class Plans:
     """The plan for each kind of arguments, and which kind came last, how many times in a row."""

@@ -1,179 +1,193 @@
-"""Time one training step of a VAE under each trainer, in turn, in one process.
+"""Time training a VAE: a step of each trainer, what a mode costs to start, and what "auto" takes.
 
-    python tests/benchmarks/svi.py [small | conv] [--rounds 9] [--threads 1]
+    python tests/benchmarks/svi.py [steps] [start] [choice] [--jobs small conv] [--rounds 7]
 
-Every trainer steps on the same data with Adam. A round times each of them once, a block of steps
-at a time, so that a change in the machine's load meets all of them; the ratios are taken within
-a round. Printed: the ratio to `CompiledSVI` compiled, minimum, median and maximum over the rounds,
-and the median time. Each loss is read as a number after its step, as `SVI.step` does.
+`steps`: two processes, one with glibc's memory as it is by default and one with freed memory kept
+(see `training.allocator`), take turns. In each turn every trainer takes one block of steps, so that
+a change in the machine's load meets all of them; ratios are taken within a turn. All train the
+same networks on the same data with Adam; `fit` reads its loss once a block, the others each step.
+`start`: seconds until steps run at full speed, in a fresh process with an empty compiler cache and
+again with a filled one, and the step at which the mode has paid for itself.
+`choice`: seconds of `fit` with each mode; 100,000 steps are extrapolated from the first few.
 """
 
 import argparse
+import importlib.util
+import json
+import os
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
 import pyro
 import torch
-import torch.nn.functional as F
-from pyro import distributions as dist
-from pyro.infer import SVI, TraceMeanField_ELBO
-from torch import Tensor, nn
 
-from pyro_bvae.training.svi import CompiledSVI
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from pyro_bvae import fit
+from pyro_bvae.training.allocator import kept_memory
+from tests.benchmarks import rivals
 
-LATENTS = 10
-
-
-class Job(NamedTuple):
-    """Networks, the shape of a batch, the learning rate, and the steps of one timed block."""
-
-    encoder: Callable[[], nn.Module]
-    decoder: Callable[[], nn.Module]
-    shape: tuple[int, ...]
-    beta: float
-    lr: float
-    block: int
+PARTS = ("steps", "start", "choice")
+ALLOCATORS = ("default", "tuned")
+MODES = ("eager", "recorded", "compiled")
+OURS = "fit, compiled"
+PEERS = ("by hand, eager", "Pyro SVI", "pythae BetaVAE")
+# Names how memory is to be allocated without changing it, so that `fit` leaves it alone.
+UNCHANGED = {"MALLOC_CHECK_": "0"}
 
 
-def small() -> Job:
-    """MLP 64–128–10–128–64 on binary 8×8 images, batch 128."""
-    encoder = partial(_mlp, 64, 2 * LATENTS)
-    return Job(encoder, partial(_mlp, LATENTS, 64), (128, 64), beta=1.0, lr=1e-3, block=200)
+def child(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen[str]:
+    """Start this script again, to do one thing and print JSON."""
+    return subprocess.Popen(
+        [sys.executable, __file__, *arguments],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
 
 
-def conv() -> Job:
-    """The convolutional net of Locatello et al. (2019), kernels of 4 and strides of 2, batch 64."""
-    return Job(_conv_encoder, _conv_decoder, (64, 1, 64, 64), beta=4.0, lr=1e-4, block=6)
+def serve(name: str, allocator: str) -> None:
+    """Time one block of every trainer for each line that is read."""
+    job = rivals.JOBS[name]()
+    with kept_memory(enabled=allocator == "tuned"), pyro.validation_enabled(False):
+        blocks = rivals.trainers(name)
+        for block in blocks.values():
+            block()
+        for _ in sys.stdin:
+            measured = {n: rivals.seconds(block, job.block) for n, block in blocks.items()}
+            print(json.dumps(measured), flush=True)
+    os._exit(0)
 
 
-def _mlp(inputs: int, outputs: int) -> nn.Module:
-    return nn.Sequential(nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, outputs))
-
-
-def _conv_encoder() -> nn.Module:
-    layers: list[nn.Module] = []
-    for inputs, outputs in ((1, 32), (32, 32), (32, 64), (64, 64)):
-        layers += [nn.Conv2d(inputs, outputs, 4, 2, 1), nn.ReLU()]
-    head = [nn.Flatten(), nn.Linear(1024, 256), nn.ReLU(), nn.Linear(256, 2 * LATENTS)]
-    return nn.Sequential(*layers, *head)
-
-
-def _conv_decoder() -> nn.Module:
-    layers: list[nn.Module] = [nn.Linear(LATENTS, 256), nn.ReLU(), nn.Linear(256, 1024), nn.ReLU()]
-    layers.append(nn.Unflatten(-1, (64, 4, 4)))
-    for inputs, outputs in ((64, 64), (64, 32), (32, 32)):
-        layers += [nn.ConvTranspose2d(inputs, outputs, 4, 2, 1), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ConvTranspose2d(32, 1, 4, 2, 1))
-
-
-class Vae(nn.Module):
-    """The same β-VAE as a Pyro pair and as a plain loss."""
-
-    def __init__(self, job: Job, name: str) -> None:
-        super().__init__()
-        self.encoder, self.decoder, self.beta, self.name = (
-            job.encoder(),
-            job.decoder(),
-            job.beta,
-            name,
+def steps(name: str, options: argparse.Namespace) -> None:
+    """Print how long a step takes with every trainer, under both allocators."""
+    threads = str(options.threads)
+    servers = {
+        allocator: child(
+            ["--serve", name, allocator, "--threads", threads],
+            UNCHANGED if allocator == "default" else {},
         )
-        self.dims = len(job.shape) - 1
-
-    def model(self, x: Tensor) -> None:
-        """z ~ N(0, 1), x ~ Bernoulli; the latent site weighs β."""
-        pyro.module(f"{self.name}_decoder", self.decoder)
-        with pyro.plate("data", len(x)):
-            with pyro.poutine.scale(scale=self.beta):
-                z = pyro.sample("z", dist.Normal(x.new_zeros(len(x), LATENTS), 1.0).to_event(1))
-            likelihood = dist.Bernoulli(logits=self.decoder(z), validate_args=False)
-            pyro.sample("x", likelihood.to_event(self.dims), obs=x)
-
-    def guide(self, x: Tensor) -> None:
-        """Q(z|x), diagonal; the latent site weighs β."""
-        pyro.module(f"{self.name}_encoder", self.encoder)
-        loc, log_scale = self.encoder(x).chunk(2, -1)
-        with pyro.plate("data", len(x)), pyro.poutine.scale(scale=self.beta):
-            pyro.sample("z", dist.Normal(loc, log_scale.exp()).to_event(1))
-
-    def loss(self, x: Tensor) -> Tensor:
-        """The negative β-ELBO, written by hand."""
-        loc, log_scale = self.encoder(x).chunk(2, -1)
-        scale = log_scale.exp()
-        logits = self.decoder(loc + scale * torch.randn_like(loc))
-        nll = F.binary_cross_entropy_with_logits(logits, x, reduction="sum")
-        return nll + self.beta * 0.5 * (loc**2 + scale**2 - 1 - 2 * log_scale).sum()
-
-
-def trainers(job: Job) -> dict[str, Callable[[Tensor], float]]:
-    """Build every trainer, each with networks of its own."""
-
-    def pyro_svi(name: str, svi: Callable[..., SVI]) -> Callable[[Tensor], float]:
-        vae = Vae(job, name)
-        optim = pyro.optim.Adam({"lr": job.lr})
-        return svi(vae.model, vae.guide, optim, TraceMeanField_ELBO()).step
-
-    def by_hand(compiled: bool) -> Callable[[Tensor], float]:
-        vae = Vae(job, "hand")
-        loss_of = torch.compile(vae.loss) if compiled else vae.loss
-        optimiser = torch.optim.Adam(vae.parameters(), lr=job.lr, fused=True)
-
-        def step(x: Tensor) -> float:
-            optimiser.zero_grad()
-            loss = loss_of(x)
-            loss.backward()
-            optimiser.step()
-            return loss.item()
-
-        return step
-
-    return {
-        "Pyro SVI": pyro_svi("pyro", SVI),
-        "by hand, eager, fused Adam": by_hand(compiled=False),
-        "by hand, torch.compile, fused Adam": by_hand(compiled=True),
-        "CompiledSVI, recorded": pyro_svi("recorded", partial(CompiledSVI, mode="recorded")),
-        "CompiledSVI, compiled": pyro_svi("compiled", CompiledSVI),
+        for allocator in ALLOCATORS
     }
+    turns = []
+    for _ in range(options.rounds):
+        turn = {}
+        for allocator, server in servers.items():
+            server.stdin.write("\n")
+            server.stdin.flush()
+            turn[allocator] = json.loads(server.stdout.readline())
+        turns.append(turn)
+    for server in servers.values():
+        server.stdin.close()
+        server.wait()
+    for allocator in ALLOCATORS:
+        print(f"\n{name}, {allocator} allocator: ratio to {OURS!r}, min median max; ms per step")
+        for trainer in turns[0][allocator]:
+            row(
+                [t[allocator][trainer] for t in turns], [t[allocator][OURS] for t in turns], trainer
+            )
+    print(f"\n{name}: trainers with the default allocator, as they come, to {OURS!r} with its own")
+    for trainer in (p for p in PEERS if p in turns[0]["default"]):
+        row([t["default"][trainer] for t in turns], [t["tuned"][OURS] for t in turns], trainer)
 
 
-def rounds(job: Job, number: int) -> Iterator[dict[str, float]]:
-    """Yield the seconds per step of each trainer, one block each, in turn."""
-    batches = (torch.rand(8, *job.shape) < 0.2).float()
-    steps = trainers(job)
-    for step in steps.values():
-        for x in batches:
-            step(x)
-    for _ in range(number):
-        seconds = {}
-        for name, step in steps.items():
-            start = time.perf_counter()
-            for n in range(job.block):
-                step(batches[n % 8])
-            seconds[name] = (time.perf_counter() - start) / job.block
-        yield seconds
+def row(times: list[float], ours: list[float], name: str) -> None:
+    """Print one line of a table."""
+    ratios = sorted(a / b for a, b in zip(times, ours, strict=True))
+    spread = f"{ratios[0]:6.2f} {statistics.median(ratios):6.2f} {ratios[-1]:6.2f}"
+    print(f"  {name:36s} {spread}   {statistics.median(times) * 1e3:9.3f} ms")
+
+
+def train(name: str, mode: str, number: int, stop: int) -> None:
+    """Train once for `number` steps, of which `stop` are taken; print what was measured."""
+    job = rivals.JOBS[name]()
+    data, times = rivals.images(job), []
+
+    def note(record: Any) -> bool:
+        times.append((record.step, time.perf_counter()))
+        return record.step >= stop
+
+    start = time.perf_counter()
+    optim = partial(torch.optim.Adam, lr=job.lr, fused=True)
+    pair = rivals.vae_of(job)
+    options = {"batch_size": job.batch, "beta": job.beta, "optim": optim, "progress": False}
+    fit(pair, data, steps=number, every=8, compile=mode, callbacks=[note], **options)
+    half = [t for t in times if t[0] >= stop // 2]
+    rate = (half[-1][1] - half[0][1]) / max(half[-1][0] - half[0][0], 1)
+    total = times[-1][1] - start
+    print(json.dumps({"total": total, "rate": rate, "at": times[-1][0]}))
+
+
+def trained(name: str, mode: str, number: int, stop: int, cache: str, threads: int) -> Any:
+    """Train in a fresh process."""
+    arguments = ["--train", name, mode, str(number), str(stop), "--threads", str(threads)]
+    output, _ = child(arguments, {"TORCHINDUCTOR_CACHE_DIR": cache}).communicate()
+    return json.loads(output.splitlines()[-1])
+
+
+def start(name: str, options: argparse.Namespace) -> None:
+    """Print what it costs to record and to compile, and when that is earned."""
+    print(f"\n{name}: seconds beyond the steps themselves, and the step at which a mode has paid")
+    stop = {"small": 400, "conv": 40}[name]
+    with tempfile.TemporaryDirectory() as cache:
+        runs = {mode: trained(name, mode, stop, stop, cache, options.threads) for mode in MODES}
+        runs["compiled, warm cache"] = trained(name, "compiled", stop, stop, cache, options.threads)
+    for mode, run in runs.items():
+        cost = run["total"] - run["at"] * run["rate"]
+        gain = runs["eager"]["rate"] - run["rate"]
+        extra = cost - (runs["eager"]["total"] - runs["eager"]["at"] * runs["eager"]["rate"])
+        even = f"{extra / gain:9.0f}" if gain > 0 else "    never"
+        print(f"  {mode:24s} {cost:7.2f} s {even}   {run['rate'] * 1e3:9.3f} ms per step")
+
+
+def choice(name: str, options: argparse.Namespace) -> None:
+    """Print how much longer "auto" takes than the best mode."""
+    print(f"\n{name}: seconds with each mode, and auto to the best of the three")
+    most = {"small": 3000, "conv": 100}[name]
+    with tempfile.TemporaryDirectory() as cache:
+        trained(name, "compiled", 8, 8, cache, options.threads)
+        for number in (100, 1000, 100_000):
+            stop = min(number, most)
+            totals = {}
+            for mode in (*MODES, "auto"):
+                run = trained(name, mode, number, stop, cache, options.threads)
+                totals[mode] = run["total"] + (number - run["at"]) * run["rate"]
+            best = min(totals[mode] for mode in MODES)
+            cells = "  ".join(f"{mode} {value:8.2f}" for mode, value in totals.items())
+            how = "" if stop == number else f"  (from {stop} steps)"
+            print(f"  {number:7d} steps: {cells}   ratio {totals['auto'] / best:5.2f}{how}")
 
 
 def main() -> None:
-    """Run the jobs that the command line names and print a table for each."""
+    """Run the parts that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("jobs", nargs="*", default=["small", "conv"])
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("parts", nargs="*", default=PARTS)
+    parser.add_argument("--jobs", nargs="+", choices=list(rivals.JOBS), default=list(rivals.JOBS))
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--train", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    for name in options.jobs:
-        torch.manual_seed(0)
-        job = {"small": small, "conv": conv}[name]()
-        with pyro.validation_enabled(False):
-            measured = list(rounds(job, options.rounds))
-        print(f"\n{name}: torch {torch.__version__}, {options.threads} threads")
-        for trainer in measured[0]:
-            ratios = sorted(m[trainer] / m["CompiledSVI, compiled"] for m in measured)
-            median = statistics.median(m[trainer] for m in measured) * 1e6
-            spread = f"{ratios[0]:5.2f} {statistics.median(ratios):5.2f} {ratios[-1]:5.2f}"
-            print(f"{trainer:36s} {spread}   {median:9.0f} µs")
+    torch.manual_seed(0)
+    if options.serve:
+        serve(*options.serve)
+    if options.train:
+        name, mode, number, stop = options.train
+        train(name, mode, int(number), int(stop))
+        return
+    print(f"torch {torch.__version__}, {options.threads} threads")
+    if not importlib.util.find_spec("pythae"):
+        print(rivals.NO_PYTHAE)
+    for part in options.parts:
+        for name in options.jobs:
+            {"steps": steps, "start": start, "choice": choice}[part](name, options)
 
 
 if __name__ == "__main__":
