@@ -1,6 +1,6 @@
 """What training measured: windows of steps, read off the device once each."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
@@ -48,14 +48,19 @@ class Window:
         self._rows[self._count] = row
         self._count += 1
 
-    def read(self, *, step: int) -> Values:
+    def read(self, *, step: int, average: Callable[[Tensor], Tensor] | None = None) -> Values:
         """Return the averages over the window that ends at `step`, and start a new one.
+
+        Args:
+            step: the last one.
+            average: over what several processes measured; by default there is one alone.
 
         Raises: NonFiniteLossError if a loss in it is not finite.
         """
         if self._rows is None:
             raise ValueError("nothing was added to the window")
         rows = self._rows[: self._count]
+        rows = rows if average is None else average(rows)
         bad = (~rows[:, 0].isfinite()).nonzero()
         if len(bad):
             first = int(bad[0])

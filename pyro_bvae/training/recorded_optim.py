@@ -67,7 +67,7 @@ class RecordedOptim:
             update.record()
 
 
-def recordable(optim: PyroOptim, parameters: Sequence[Tensor]) -> RecordedOptim | None:
+def recordable(optim: Any, parameters: Sequence[Tensor]) -> RecordedOptim | None:
     """Return the optimiser's update as tensor operations; None where it cannot be written so.
 
     It can for Adam, AdamW, SGD and ClippedAdam, alone or within `pyro.optim` or one of its

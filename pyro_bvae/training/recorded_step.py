@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from pyro.infer.util import zero_grads
-from pyro.optim import PyroOptim
 from torch import Tensor
 
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
@@ -23,6 +22,11 @@ class Taken(NamedTuple):
     loss: Any
     terms: dict[str, Tensor]
 
+    @classmethod
+    def of(cls, loss: Any, terms: Mapping[str, Tensor]) -> "Taken":
+        """Keep values as they are now, apart from how they came about."""
+        return cls(_detached(loss), {name: _detached(term) for name, term in terms.items()})
+
 
 class RecordedStep:
     """A step that was taken once, in Python, and can be taken again without.
@@ -30,7 +34,7 @@ class RecordedStep:
     Args:
         evaluate: runs model and guide on the arguments, adds gradients to the parameters, and
             returns the parameters, the loss and terms.
-        optim: its update is recorded if it can be, and called after the graph if not.
+        optim: a `PyroOptim` whose update can be recorded, or else called after the graph.
         call: the arguments of the step that is taken now.
         parameters: those of the step before.
         modules: those that took part in the step before; extended here.
@@ -43,7 +47,7 @@ class RecordedStep:
     def __init__(
         self,
         evaluate: Evaluate,
-        optim: PyroOptim,
+        optim: Callable[[list[Tensor]], Any],
         call: Call,
         *,
         parameters: Parameters,
@@ -141,3 +145,7 @@ class RecordedStep:
         except BaseException:
             self._update.rewind()
             raise
+
+
+def _detached(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.training.choice import Choice, now
+from pyro_bvae.training.gradients import Gradients
 from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
 from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
 from pyro_bvae.training.parameters import check_parameters, parameters_in
@@ -58,14 +59,15 @@ class CompiledSVI(SVI):
             these are available from `step_terms`.
         loss_and_grads: as in Pyro, where `loss` is a plain function.
         mode: "compiled", "recorded" (the graph runs without being compiled), "eager" (Pyro's
-            steps) or "auto": starts with Pyro's, times them, and records and compiles where enough
-            steps are left for it to pay (see `choice.next_mode`); it warns of nothing. The mode
-            may be changed between steps: parameters and optimiser state are shared.
+            steps) or "auto": Pyro's at first, timed, then recorded or compiled where enough steps
+            are left (see `choice.next_mode`), without warnings. It may be changed between steps:
+            parameters and optimiser state are shared.
         steps: how many there will be, which "auto" needs to know.
 
     Attributes:
         fallback: why steps run as Pyro's, None if they need not.
         parameters: what model and guide showed to Pyro when they last ran, by name, unconstrained.
+        gradients: what is done to gradients before the update; set it before the first step.
 
     Raises:
         TypeError: optim is neither of the two.
@@ -112,6 +114,7 @@ class CompiledSVI(SVI):
         self.mode = mode
         self.fallback: str | None = None
         self.parameters: Mapping[str, Tensor] = {}
+        self.gradients = Gradients()
         self._plans = Plans()
         self._unplanned = Plan(first=True)
         self._strikes = 0
@@ -175,19 +178,22 @@ class CompiledSVI(SVI):
         if plan.recorded is None or not plan.confirmed:
             return self._record(plan, call, args, kwargs)
         if self._current == "compiled" and plan.often:
-            self._compile(plan.recorded, plan, call)
+            self._compile(plan, call)
         return plan.recorded(call.tensors, compiled=self._current == "compiled")
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
         """Add the loss's gradients to the parameters; return these, the loss and its terms."""
+        terms: Mapping[str, Tensor] = {}
         with poutine.trace(param_only=True) as captured:
             if self._differentiable_terms is None:
-                loss, terms = self.loss_and_grads(self.model, self.guide, *args, **kwargs), {}
+                loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
             else:
-                loss, terms = self._differentiable_terms(self.model, self.guide, *args, **kwargs)
-                if loss.requires_grad:
-                    loss.backward()
+                pair = self.model, self.guide
+                loss, terms = self.gradients.add(
+                    self._differentiable_terms, *pair, args=args, kwargs=kwargs
+                )
         self.parameters = parameters_in(captured.trace)
+        self.gradients.inside(self.parameters.values())
         return self.parameters, loss, terms
 
     def _eager(self, plan: Plan, args: Any, kwargs: Any) -> Taken:
@@ -200,17 +206,21 @@ class CompiledSVI(SVI):
             plan.parameters = parameters
         else:
             plan.parameters, loss, terms = self._evaluate(*args, **kwargs)
-        taken = Taken(_detached(loss), {name: _detached(term) for name, term in terms.items()})
-        self.optim(list(plan.parameters.values()))
+        taken = Taken.of(loss, terms)
+        self._update(list(plan.parameters.values()))
         zero_grads(plan.parameters.values())
         return taken
+
+    def _update(self, parameters: list[Tensor]) -> None:
+        self.gradients.outside(parameters)
+        self.optim(parameters)
 
     def _record(self, plan: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Take a step in Python and record it, or compare it with what was recorded before."""
         try:
             step = RecordedStep(
                 self._evaluate,
-                self.optim,
+                self._update if self.gradients.leave_the_graph else self.optim,
                 call,
                 parameters=plan.parameters or {},
                 modules=plan.modules,
@@ -230,16 +240,13 @@ class CompiledSVI(SVI):
         plan.recorded = plan.recorded or step
         return step.taken if difference is None else self._fall_back(step.taken, difference)
 
-    def _compile(self, step: RecordedStep, plan: Plan, call: Call) -> None:
+    def _compile(self, plan: Plan, call: Call) -> None:
         if plan.is_compiled() or plan.uncompilable:
             return
         if self._plans.any_compiled():
             self._warn(f"compiling once more, for {call}", RecompileWarning)
-        try:
-            step.compile(call.tensors)
-        except Exception as error:
-            plan.uncompilable = True
-            why = f"{type(error).__name__}: {error}"
+        why = plan.compile(call)
+        if why is not None:
             self._warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
@@ -263,7 +270,3 @@ class CompiledSVI(SVI):
     def _warn(self, message: str, category: type[Warning]) -> None:
         if self._choice is None:
             warn(message, category)
-
-
-def _detached(value: Any) -> Any:
-    return value.detach().clone() if isinstance(value, Tensor) else value
