@@ -45,4 +45,4 @@ class StudentTPrior(ScaledPrior):
 
     def family(self, loc: Tensor, scale: Tensor) -> Distribution:
         """Return t(0, σ)."""
-        return StudentT(loc.new_tensor(self.df), loc, scale)
+        return StudentT(self.df, loc, scale)

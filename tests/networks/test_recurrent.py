@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from pyro_bvae.networks import recurrent_decoder, recurrent_encoder
 
@@ -21,6 +22,19 @@ def test_every_token_and_its_place_matter():
         other[0, place] = 8
         assert not torch.allclose(encoder(x), encoder(other))
     assert not torch.allclose(encoder(x), encoder(x.flip(1)))
+
+
+def test_second_half_of_the_features_reads_backwards():
+    encoder = recurrent_encoder((7, 9), embedding=3, width=4)
+    x = torch.randint(9, (5, 7))
+    backwards = nn.GRU(3, 4, batch_first=True)
+    reverse = "_reverse"
+    state = encoder.net.cells.state_dict()
+    backwards.load_state_dict(
+        {name.removesuffix(reverse): v for name, v in state.items() if name.endswith(reverse)}
+    )
+    _, last = backwards(encoder.net.embedding(x.flip(1)))
+    assert torch.allclose(encoder(x)[:, 4:], last[0], rtol=1e-12)
 
 
 def test_data_do_not_mix():
