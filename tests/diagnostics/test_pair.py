@@ -390,6 +390,14 @@ def test_a_parameter_without_gradient():
     assert check.sound
 
 
+def test_a_gradient_that_is_zero_is_none():
+    def dead(x):
+        off = torch.relu(pyro.param("off", torch.tensor(-1.0)))
+        guide(x + off)
+
+    assert "'off'" in worry(check_pair(model, dead, X), "gradients", "warning")
+
+
 def test_no_gradient_at_all():
     def detached(x):
         slope = pyro.param("slope", torch.tensor(0.4)).detach()
