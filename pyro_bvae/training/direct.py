@@ -10,9 +10,9 @@ from torch.fx.node import Target
 aten = torch.ops.aten
 ALIASES = {aten.alias.default, aten.detach.default}
 FUNCTIONS = (
-    "abs add addmm baddbmm bmm cat clamp clone cos cumsum div exp expm1 full_like gather gelu log "
+    "abs add addmm baddbmm bmm cat clamp clone cos cumsum div exp expm1 full_like gather log "
     "log1p logsumexp lt gt le ge eq ne mean mm mul mv neg ones_like permute pow reciprocal relu "
-    "rsqrt rsub select sigmoid sin softplus sqrt squeeze stack sub sum t tanh transpose unsqueeze "
+    "rsqrt rsub select sigmoid sin sqrt squeeze stack sub sum t tanh transpose unsqueeze "
     "where zeros_like _foreach_add _foreach_add_ _foreach_mul _foreach_mul_ _foreach_div_ "
     "_foreach_sqrt _foreach_lerp_ _foreach_addcmul_ _fused_adam_ _fused_adamw_"
 )
@@ -46,5 +46,5 @@ def _function(operator: Target) -> Any:
         return operator
     name = operator._schema.name.removeprefix("aten::")
     if name in FUNCTIONS.split():
-        return getattr(torch._C._VariableFunctions, name, operator)
+        return getattr(torch._C._VariableFunctions, name)
     return getattr(torch._C.TensorBase, name) if name in METHODS.split() else operator
