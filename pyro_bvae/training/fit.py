@@ -17,11 +17,15 @@ from pyro_bvae.objectives import ELBO, Objective
 from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Callback, check_callbacks
-from pyro_bvae.training.critic import critic_adam, trainer
+from pyro_bvae.training.critic import CriticSVI, critic_adam, trainer
+from pyro_bvae.training.distributed import current_group
+from pyro_bvae.training.gradients import Gradients
 from pyro_bvae.training.history import as_arrays
 from pyro_bvae.training.loop import BetaNow, Loop
+from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.precision import prepared
+from pyro_bvae.training.rates import Rates, ScheduleFactory
 from pyro_bvae.training.session import Session, run_files
 from pyro_bvae.training.settings import check_seed, described
 from pyro_bvae.training.signals import stop_requests
@@ -37,7 +41,8 @@ class Fit:
     """What `fit` returns.
 
     Attributes:
-        pair: what was trained, as it was given: the probabilistic model, without β.
+        pair: what was trained, as it was given: the probabilistic model, without β. With
+            `average`, its weights are the averaged ones.
         history: a row per record as arrays `[rows]`, nats per datum, averaged over the steps
             since the record before: "step", "beta" (of the moment), "loss", "elbo" (at β = 1),
             "reconstruction", "kl", the objective's terms, "kl_per_latent.SITE"
@@ -65,7 +70,11 @@ def fit(
     objective: Objective | None = None,
     optim: PyroOptim | OptimiserFactory = adam,
     critic_optim: OptimiserFactory = critic_adam,
+    lr_schedule: ScheduleFactory | None = None,
+    clip_norm: float | None = None,
+    average: float | None = None,
     batch_size: int = 64,
+    accumulate: int = 1,
     seed: int = 0,
     validation: Any = None,
     every: int | None = None,
@@ -91,6 +100,12 @@ def fit(
     seconds, so that after any end, `resume=True` gives the same weights, history and optimiser,
     bit for bit on a CPU, as if nothing had happened.
 
+    Within a process group of torch.distributed, all its processes train together: each takes its
+    share of every batch and draws random numbers of its own, gradients are averaged (outside the
+    recorded graph), and weights and history are the same in all. The first process writes the
+    run, evaluates the validation data and calls the callbacks. Where one process dies, the others
+    end with an error.
+
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`.
         data: what model and guide take: a tensor or array `[data, *shape]`, a data set, or a
@@ -103,7 +118,16 @@ def fit(
             Adam with learning rate 1e-3 by default.
         critic_optim: of the objective's critic, where it has one, which takes a step after each
             step of the pair; by default Adam with learning rate 1e-3 and betas (0.5, 0.9).
-        batch_size: data per step.
+        lr_schedule: a callable from the torch optimiser to one of `torch.optim.lr_scheduler`,
+            such as `partial(CosineAnnealingLR, T_max=steps)`; it is stepped after every step.
+        clip_norm: the largest norm that the gradient of all parameters together keeps.
+        average: the decay, in (0, 1), of a moving average of the weights, say 0.999. Validation,
+            callbacks, the weights that are saved, and the pair in the end have the averaged
+            weights; checkpoints have both. Buffers are not averaged.
+        batch_size: data per step, of all processes together.
+        accumulate: in how many equal parts, one after another, a step runs its batch, to save
+            memory. An objective that is a mean over data, of a pair that takes `size` or has
+            no global latents, has the same gradient either way.
         seed: of the order of the data, the draws of the guide and the validation split.
         validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
             evaluated at every record.
@@ -155,7 +179,8 @@ def fit(
     steps, seed = check_count(steps, "steps"), check_seed(seed)
     callbacks = check_callbacks(callbacks)
     files = run_files(run, overwrite=overwrite, resume=resume, keep=keep)
-    state = files.newest_state() if files and resume else None
+    group = current_group()
+    state = group.from_first(files.newest_state) if files and resume else None
     if every is None:
         every = min(max(steps // 100, 1), 1000) if state is None else state["settings"]["every"]
     every = check_count(every, "every")
@@ -169,18 +194,25 @@ def fit(
             f"objective: expected an Objective such as ELBO(), got {type(objective).__name__}; "
             "use pyro.infer.SVI for Pyro's own losses"
         )
+    gradients = Gradients(accumulate=accumulate, clip_norm=clip_norm, group=group)
+    rates = None if lr_schedule is None else Rates(optim, lr_schedule)
+    moving = None if average is None else MovingAverage(average)
     source, held_out = split(as_source(data), validation, seed=seed)
     current = BetaNow(beta)
     svi = trainer(
         *tempered(prepared(pair, precision=precision, device=device_of(pair)), current.value),
-        optim,
+        rates or optim,
         objective,
         critic_optim=critic_optim,
         mode=compile,
         steps=steps if state is None else max(steps - state["loop"]["step"], 1),
     )
+    svi.gradients = gradients
+    if isinstance(svi, CriticSVI):
+        svi.critic.gradients = Gradients(group=group)
     order = torch.Generator().manual_seed(seed)
     batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
+    group.check_batch(batches.batch_size, accumulate=gradients.accumulate)
     loop = Loop(
         pair,
         source,
@@ -191,12 +223,20 @@ def fit(
         batches=batches,
         seed=seed,
         every=every,
+        rates=rates,
+        average=moving,
+        group=group,
     )
     settings = {
         "beta": described(current.schedule) if current.schedule else current.read(),
         "objective": described(objective),
         "steps": steps,
         "batch_size": batches.batch_size,
+        "accumulate": gradients.accumulate,
+        "clip_norm": gradients.clip_norm,
+        "average": None if moving is None else moving.decay,
+        "lr_schedule": None if lr_schedule is None else described(lr_schedule),
+        "processes": group.size,
         "seed": seed,
         "every": every,
         "optim": described(optim),
@@ -212,4 +252,6 @@ def fit(
     with kept_memory(enabled=on_cpu), stop_requests(terminate=files is not None) as asked:
         session.follow(steps, asked, progress=progress)
         interrupted = bool(asked) and loop.step < steps and not session.stopped
+        if moving is not None:
+            moving.put_in_place()
     return Fit(pair, as_arrays(session.rows), loop.step, session.seconds(), interrupted)

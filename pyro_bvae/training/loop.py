@@ -1,7 +1,7 @@
 """The loop: batches in, steps taken, a record every so many of them."""
 
 from collections.abc import Callable, Generator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import pyro
@@ -15,12 +15,15 @@ from pyro_bvae.datasets.arrays import Source
 from pyro_bvae.objectives import Objective
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.callbacks import Record
+from pyro_bvae.training.distributed import Group, MovingBuffers, buffers_kept
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import NonFiniteLossError, Values, Window
+from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.names import constraints_of, modules_of, named_tensors, restore
 from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
 from pyro_bvae.training.parameters import parameters_in
 from pyro_bvae.training.randomness import randomness, set_randomness
+from pyro_bvae.training.rates import Rates
 from pyro_bvae.training.source import (
     check_arguments,
     checked,
@@ -84,10 +87,14 @@ class Loop:
         batches: BatchOrder,
         seed: int,
         every: int,
+        rates: Rates | None = None,
+        average: MovingAverage | None = None,
+        group: Group | None = None,
     ) -> None:
         self.pair, self.source, self.held_out = pair, source, held_out
         self.svi, self.objective, self.beta = svi, objective, beta
         self.batches, self.seed, self.every = batches, seed, every
+        self.rates, self.average, self.group = rates, average, group or Group()
         self.step = 0
         self.window = Window(every)
         check_arguments(pair, source)
@@ -107,24 +114,48 @@ class Loop:
         """
         first = self.step + 1
         with (
-            own_randomness(self.device, self.seed),
-            tqdm(total=steps, initial=self.step, unit="step", disable=not progress) as bar,
+            own_randomness(self.device, self.seed + self.group.rank),
+            tqdm(
+                total=steps,
+                initial=self.step,
+                unit="step",
+                disable=not (progress and self.group.is_first),
+            ) as bar,
         ):
             if self._random is not None:
                 set_randomness(self.device, self._random)
+            buffers = MovingBuffers(self.group, self.modules)
             for number, indices in zip(range(first, steps + 1), self.batches, strict=False):
                 self.beta.advance(number - 1)
                 self.objective.advance(number - 1)
                 with self.modules.watched() if number == first else nullcontext():
                     self.window.add(self._take(indices, validate=number == first))
                 self.step = number
+                self._follow()
+                buffers.share()
                 bar.update()
                 if number % self.every == 0 or number == steps:
-                    row = self._row(number)
-                    bar.set_postfix({name: f"{row[name]:.2f}" for name in ("loss", "elbo", "kl")})
-                    yield Record(number, steps, row, self.pair)
+                    with self.averaged():
+                        row = self._row(number)
+                        shown = ("loss", "elbo", "kl")
+                        bar.set_postfix({name: f"{row[name]:.2f}" for name in shown})
+                        yield Record(number, steps, row, self.pair)
                 if number == steps or pause():
                     yield None
+
+    def begin(self) -> None:
+        """Have all processes begin with the parameters and buffers of the first."""
+        if self.group.size == 1:
+            return
+        with buffers_kept():
+            known = self._parameters()
+        critic = self.objective.critic
+        self.group.copy_from_first(named_tensors(self.pair, self.modules, known.values()).values())
+        self.group.copy_from_first(() if critic is None else critic.state_dict().values())
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """Have the moving average, if there is one, in the place of the weights for a while."""
+        return nullcontext() if self.average is None else self.average.in_place()
 
     def is_finite(self) -> bool:
         """Whether all parameters are finite."""
@@ -134,14 +165,16 @@ class Loop:
         """Return all that the next steps depend on; to be called while `records` pauses."""
         known = [*self.svi.parameters.values(), *self.svi.optim.optim_objs]
         tensors = named_tensors(self.pair, self.modules, known)
+        own = {"random": randomness(self.device), "window": self.window.state()}
         return {
             "step": self.step,
-            "random": randomness(self.device),
+            "processes": self.group.gathered(own),
             "batches": self.batches.state(),
-            "window": self.window.state(),
             "tensors": tensors,
             "constraints": constraints_of(tensors),
             "optimiser": optimiser_state(self.svi.optim, tensors),
+            "rates": None if self.rates is None else self.rates.state(),
+            "average": None if self.average is None else self.average.state(tensors),
             "objective": self.objective.state() if isinstance(self.objective, Stateful) else None,
             "trainer": self.svi.state() if isinstance(self.svi, Stateful) else None,
         }
@@ -152,14 +185,19 @@ class Loop:
         tensors = named_tensors(self.pair, self.modules, known.values())
         tensors = restore(tensors, state["tensors"], state["constraints"])
         load_optimiser_state(self.svi.optim, state["optimiser"], tensors)
+        if self.rates is not None:
+            self.rates.load_state(state["rates"])
+        if self.average is not None:
+            self.average.load_state(state["average"], tensors)
         self.svi.parameters = known
         self.batches.load_state(state["batches"])
-        self.window.load_state(state["window"], device=self.device)
+        own = state["processes"][self.group.rank]
+        self.window.load_state(own["window"], device=self.device)
         if isinstance(self.objective, Stateful):
             self.objective.load_state(state["objective"])
         if isinstance(self.svi, Stateful):
             self.svi.load_state(state["trainer"])
-        self.step, self._random = state["step"], state["random"]
+        self.step, self._random = state["step"], own["random"]
         self.beta.advance(max(self.step - 1, 0))
         self.objective.advance(max(self.step - 1, 0))
 
@@ -176,23 +214,32 @@ class Loop:
         return parameters_in(captured.trace)
 
     def _take(self, indices: Tensor, *, validate: bool) -> Mapping[str, Tensor]:
-        batch = read(self.source, indices, self.pair)
+        batch = read(self.source, self.group.share(indices), self.pair)
         self.check(batch[0])
         with pyro.validation_enabled(validate):
             return self.svi.step_terms(*batch, **self.keywords)[1]
 
+    def _follow(self) -> None:
+        """Do what comes after every step."""
+        if self.rates is not None:
+            self.rates.step()
+        if self.average is not None:
+            self.average.add(self.svi.parameters.values())
+
     def _row(self, number: int) -> Values:
-        row: Values = {"step": number, **self.beta.read(), **self.window.read(step=number)}
+        measured = self.window.read(step=number, average=self.group.average)
+        row: Values = {"step": number, **self.beta.read(), **measured}
         if not self.is_finite():
             raise NonFiniteLossError(number, row, what="a parameter")
-        if self.held_out is not None:
-            measured = evaluate(
-                self.pair,
-                self.held_out,
-                beta=self.beta.value,
-                objective=self.objective,
-                size=len(self.source),
-                seed=self.seed,
-            )
-            row |= {f"validation_{name}": float(measured[name]) for name in ("loss", "elbo")}
-        return row
+        return row if self.held_out is None else row | self.group.from_first(self._validation)
+
+    def _validation(self) -> Values:
+        measured = evaluate(
+            self.pair,
+            self.held_out,
+            beta=self.beta.value,
+            objective=self.objective,
+            size=len(self.source),
+            seed=self.seed,
+        )
+        return {f"validation_{name}": float(measured[name]) for name in ("loss", "elbo")}

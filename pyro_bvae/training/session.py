@@ -9,6 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 
 from pyro_bvae.training.callbacks import Callback, Record, load_states, states_of
+from pyro_bvae.training.distributed import Meetings
 from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.run import HISTORY, SETTINGS, VERSION, Run
@@ -39,9 +40,9 @@ class Session:
 
     Args:
         loop: which takes the steps.
-        callbacks: called with every record.
+        callbacks: called with every record, in the first process.
         settings: of the run, as they are written and compared.
-        files: where to write, None for nowhere.
+        files: where the first process is to write, None for nowhere.
 
     Attributes:
         rows: the history.
@@ -57,25 +58,25 @@ class Session:
         files: Run | None,
     ) -> None:
         self.loop, self.callbacks, self.files = loop, callbacks, files
+        self.group = loop.group
         self.settings = settings
         self.rows: list[Values] = []
-        self.stopped = False
+        self.stopped = self._ending = False
         self._before = 0.0
         self._start = self._saved = time.perf_counter()
         self._cost = 0.0
 
     def start(self, state: State | None, *, overwrite: bool, resume: bool) -> None:
         """Make the directory, or go on with the run whose state this is."""
-        if self.files is None:
-            return
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])
             self.loop.beta.check(state["rows"])
             self.load_state(state)
-            self.files.checkpoints.clear_after(self.loop.step)
-        elif not (resume and self.files.is_unborn()):
-            self.files.create(overwrite=overwrite)
-        self.files.write_json(SETTINGS, self.settings)
+        self.group.from_first(
+            lambda: self._open(go_on=state is not None, overwrite=overwrite, resume=resume)
+        )
+        if state is None:
+            self.loop.begin()
         self._start = self._saved = time.perf_counter()
 
     def follow(self, steps: int, asked: Requests, *, progress: bool) -> None:
@@ -83,16 +84,23 @@ class Session:
         if self.stopped:
             return
 
+        meet = Meetings(self.group)
+
         def pause() -> bool:
-            return bool(asked) or self.is_due()
+            if self.stopped:
+                return True
+            signal, due = meet(asked.signal, self.is_due())
+            self._ending = signal != 0
+            asked.signal = asked.signal or signal
+            return self._ending or bool(due)
 
         with closing(self.loop.records(steps, pause=pause, progress=progress)) as records:
             for record in records:
                 if record is not None:
                     self.add(record)
-                if record is None or self.stopped:
-                    self.save()
-                if self.stopped or (record is None and asked):
+                    continue
+                self.save()
+                if self.stopped or self._ending:
                     break
 
     def seconds(self) -> float:
@@ -102,6 +110,18 @@ class Session:
     def add(self, record: Record) -> None:
         """Keep a record, write what it shows, and call the callbacks."""
         self.rows.append(record.values)
+        self.stopped = self.group.from_first(lambda: self._show(record))
+
+    def _open(self, *, go_on: bool, overwrite: bool, resume: bool) -> None:
+        if self.files is None:
+            return
+        if go_on:
+            self.files.checkpoints.clear_after(self.loop.step)
+        elif not (resume and self.files.is_unborn()):
+            self.files.create(overwrite=overwrite)
+        self.files.write_json(SETTINGS, self.settings)
+
+    def _show(self, record: Record) -> bool:
         if self.files:
             weights = self._weights()
             self.files.write_weights(weights)
@@ -110,7 +130,7 @@ class Session:
             self.files.write_json(HISTORY, as_arrays(self.rows))
         with own_randomness(self.loop.device):
             answers = [callback(record) for callback in self.callbacks]
-        self.stopped = any(answers)
+        return any(answers)
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
@@ -122,10 +142,16 @@ class Session:
         if self.files is None or not self.loop.is_finite():
             return
         start = time.perf_counter()
-        self.files.checkpoints.save(self.loop.step, self.state())
-        self.files.write_weights(self._weights())
+        state = self.state()
+        self.group.from_first(lambda: self._write(state))
         self._saved = time.perf_counter()
         self._cost = self._saved - start
+
+    def _write(self, state: State) -> None:
+        if self.files:
+            self.files.checkpoints.save(self.loop.step, state)
+            with self.loop.averaged():
+                self.files.write_weights(self._weights())
 
     def state(self) -> State:
         """Return all that the rest of the run depends on."""
