@@ -33,11 +33,11 @@ class TestAffineFlowPrior(PriorContract):
 
     def test_density_integrates_to_one(self):
         fn = self.make(2)()
-        assert total_on_a_grid(fn.log_prob, 2) == pytest.approx(1, abs=1e-4)
+        assert total_on_a_grid(fn.log_prob, 2) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_plane_density_integrates_to_one():
-    assert total_on_a_grid(bent(2)().log_prob, 2) == pytest.approx(1, abs=1e-4)
+    assert total_on_a_grid(bent(2)().log_prob, 2) == pytest.approx(1, abs=1e-3)
 
 
 @pytest.mark.parametrize("kind", ["spline", "affine"])
