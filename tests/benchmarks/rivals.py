@@ -194,11 +194,16 @@ class Fitting:
         settings = SimpleNamespace(batch_size=job.batch, beta=job.beta, optim=optim)
         options |= vars(settings) | {"steps": 10**8, "every": job.block, "progress": False}
         self._run = partial(fit, vae_of(job), data, callbacks=[self._pause], **options)
+        self._error: BaseException | None = None
         threading.Thread(target=self._start, daemon=True).start()
 
     def _start(self) -> None:
         self._go.acquire()
-        self._run()
+        try:
+            self._run()
+        except BaseException as error:
+            self._error = error
+            self._done.release()
 
     def _pause(self, record: object) -> None:
         self._done.release()
@@ -208,16 +213,15 @@ class Fitting:
         """Take a block of steps."""
         self._go.release()
         self._done.acquire()
+        if self._error is not None:
+            raise self._error
 
 
 def trainers(name: str) -> dict[str, Block]:
     """Build every trainer of a job, each with networks of its own."""
     job = JOBS[name]()
     data = images(job)
-    modes = {
-        f"fit, {mode}": Fitting(job, data, compile=mode)
-        for mode in ("eager", "recorded", "compiled")
-    }
+    modes = ("eager", "recorded", "compiled")
     blocks: dict[str, Block] = {
         "by hand, eager": by_hand(job, data, how="eager"),
         "by hand, eager, fused Adam": by_hand(job, data, how="fused"),

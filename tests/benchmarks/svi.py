@@ -81,7 +81,7 @@ def steps(name: str, options: argparse.Namespace) -> None:
         for allocator, server in servers.items():
             server.stdin.write("\n")
             server.stdin.flush()
-            turn[allocator] = json.loads(server.stdout.readline())
+            turn[allocator] = json.loads(last_line(server))
         turns.append(turn)
     for server in servers.values():
         server.stdin.close()
@@ -95,6 +95,14 @@ def steps(name: str, options: argparse.Namespace) -> None:
     print(f"\n{name}: trainers with the default allocator, as they come, to {OURS!r} with its own")
     for trainer in (p for p in PEERS if p in turns[0]["default"]):
         row([t["default"][trainer] for t in turns], [t["tuned"][OURS] for t in turns], trainer)
+
+
+def last_line(server: subprocess.Popen[str]) -> str:
+    """Return the next line of JSON, past what others print."""
+    for line in server.stdout:
+        if line.startswith("{"):
+            return line
+    raise SystemExit(server.wait())
 
 
 def row(times: list[float], ours: list[float], name: str) -> None:
