@@ -14,8 +14,8 @@ class LogisticMixtureLikelihood(Likelihood):
     F is the logistic function and x_i one of 0/255, 1/255, …, 255/255: an 8-bit value divided by
     255. The lowest value takes all of the mass below it and the highest all above, so that each
     x_i has a proper distribution over 256 values. Nats, summed over x's dimensions. The decoder
-    gives for each x_i the logits of π, μ and log s, in this order: `[n, *shape, 3 · components]`;
-    μ lies in [0, 1] where it reads `sigmoid` of its number, and log s is log(1/10) at 0.
+    gives for each x_i the logits of π, those of μ (in [0, 1], by `sigmoid`), and log(10 s), at least
+    −4.7, in this order: `[n, *shape, 3 · components]`.
 
     Args:
         decoder: a module from z `[n, latents]` to `[n, *shape, 3 · components]`.
@@ -30,6 +30,7 @@ class LogisticMixtureLikelihood(Likelihood):
         Discretized Logistic Mixture Likelihood and Other Modifications. Here the channels are
         independent given z.
 
+    >>> import torch
     >>> from pyro_bvae.networks import mlp_decoder
     >>> likelihood = LogisticMixtureLikelihood(mlp_decoder(2, (4, 4, 15)), components=5)
     >>> likelihood(torch.zeros(3, 2)).event_shape
