@@ -14,7 +14,7 @@ class LogisticMixtureLikelihood(Likelihood):
     F is the logistic function and x_i one of 0/255, 1/255, …, 255/255: an 8-bit value divided by
     255. The lowest value takes all of the mass below it and the highest all above, so that each
     x_i has a proper distribution over 256 values. Nats, summed over x's dimensions. The decoder
-    gives for each x_i the logits of π, those of μ (in [0, 1], by `sigmoid`), and log(10 s), at least
+    gives for each x_i the logits of π, those of μ (within [0, 1]), and log 10s, which is at least
     −4.7, in this order: `[n, *shape, 3 · components]`.
 
     Args:
