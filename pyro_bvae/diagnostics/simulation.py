@@ -9,7 +9,7 @@ from pyro_bvae.diagnostics.layout import held, latent_values
 from pyro_bvae.diagnostics.ranks import ranks
 from pyro_bvae.diagnostics.reference import flat, latent_names
 from pyro_bvae.diagnostics.traces import plate_of
-from pyro_bvae.training.source import evaluating, own_randomness
+from pyro_bvae.training.source import device_of, evaluating, own_randomness
 from pyro_bvae.types import PairLike, as_pair
 
 _EXAMPLES = 3
@@ -60,7 +60,7 @@ def _guide_draws(sampler: Sampler, args: tuple[Tensor, ...], num_samples: int) -
 
 def example(pair: PairLike) -> Tensor:
     """Draw a datum from a model that runs without data, a few times over."""
-    with evaluating(pair), own_randomness(None, 0):
+    with evaluating(pair), own_randomness(device_of(pair), 0):
         try:
             drawn = as_pair(pair).model()
         except TypeError as error:

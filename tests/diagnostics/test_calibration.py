@@ -99,9 +99,10 @@ def test_p_values_of_uniform_ranks_are_uniform_and_bands_hold_what_they_say():
     assert within(held, columns, 0.9)
 
 
-def test_the_statistic_is_its_definition():
+@pytest.mark.parametrize("power", [0.7, 1.0, 1.5])
+def test_the_statistic_is_its_definition(power):
     n, draws = 30, 7
-    drawn = torch.randint(draws + 1, (n, 1))
+    drawn = ((draws + 1) * torch.rand(n) ** power).long()
     counts = [(drawn <= i).sum().item() for i in range(draws)]
     points = [(i + 1) / (draws + 1) for i in range(draws)]
     both = [
