@@ -10,7 +10,6 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
-from pyro_bvae.beta import untempered
 from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.diagnostics.layout import (
@@ -42,7 +41,7 @@ _SHARED_DRAWS = 999
 
 
 class Sampler:
-    """Draws from the guide of any pair on any data, at β = 1 whatever the pair is tempered to.
+    """Draws from the guide of any pair on any data, at β = 1 whatever scales its sites.
 
     All of its methods are to be called within `with sampler.running(seed)`, where modules are in
     evaluation mode, Pyro validates nothing, and torch's random state is put back afterwards.
@@ -94,12 +93,11 @@ class Sampler:
 
     @contextmanager
     def running(self, seed: int) -> Iterator[None]:
-        """Let the pair run: untempered, in evaluation mode, with randomness of its own."""
+        """Let the pair run: in evaluation mode, without checks, with randomness of its own."""
         with (
             evaluating(self._given),
             called_modules_evaluate(),
             own_randomness(self._device, seed),
-            untempered(),
             pyro.validation_enabled(False),
         ):
             yield

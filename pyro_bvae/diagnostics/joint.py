@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import biject_to
+from torch.distributions import MixtureSameFamily, biject_to
 
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.layout import Values, as_sampled, latent_values, log_prob
@@ -117,14 +117,14 @@ class LogJoint:
         nodes: dict[str, Any] = poutine.trace(model).get_trace(*self.args).nodes
         found = {}
         for name, shape in self.sampler.layout.local.items():
-            support = nodes[name]["fn"].support
-            try:
-                transform = biject_to(support)
-            except NotImplementedError as error:
+            fn = nodes[name]["fn"]
+            support = _support(fn)
+            if support.is_discrete:
                 raise ValueError(
                     f"pair: expected latent site {name!r} to be continuous, so that gradients "
-                    f"can move it, got {nodes[name]['fn']}"
-                ) from error
+                    f"can move it, got {fn}"
+                )
+            transform = biject_to(support)
             event = transform.inverse_shape(torch.Size(shape))
             found[name] = (transform, event, event.numel())
         return found
@@ -161,3 +161,9 @@ class LogJoint:
         except Exception:  # of any kind: a pair that cannot be recorded runs as it is
             return
         self._evaluate = replace(recording, outputs=[])
+
+
+def _support(fn: Any) -> Any:
+    """Return where a distribution has density; a mixture, where its components have."""
+    mixed = isinstance(fn, MixtureSameFamily)
+    return _support(fn.component_distribution) if mixed else fn.support

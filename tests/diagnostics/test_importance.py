@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyro import poutine
 from torch import nn
 
 from pyro_bvae import VAE, Pair, tempered, theory
@@ -130,6 +131,14 @@ def test_numbers_do_not_depend_on_tempering_and_follow_the_seed():
     assert torch.equal(plain.k, hot.k)
     assert torch.equal(plain.log_evidence, hot.log_evidence)
     assert not torch.equal(plain.k, importance(vae, X, num_samples=60, seed=1).k)
+
+
+def test_scales_of_the_users_own_are_no_part_of_a_density():
+    """β written by hand, `poutine.scale` around the sites, as well as by `tempered`."""
+    scaled = Pair(*(poutine.scale(function, scale=4.0) for function in as_functions(orthogonal())))
+    found = importance(scaled, X, num_samples=30)
+    assert found.exact.all()
+    assert found.log_evidence.item() == pytest.approx(EXACT, abs=1e-12)
 
 
 def test_the_worst_data_are_found():

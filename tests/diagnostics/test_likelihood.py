@@ -198,3 +198,24 @@ def test_refuses_to_anneal_a_discrete_latent():
     assert found.mean == pytest.approx(exact.item() - 2 * 0.34657359028)
     with pytest.raises(ValueError, match="expected latent site 'z' to be continuous"):
         log_evidence((model, guide), torch.tensor([0.5]), method="annealed")
+
+
+def test_a_prior_that_is_a_mixture_can_be_annealed():
+    """z from N(±2, ½) in equal parts, x = z + noise: log ½ Σ N(x; ±2, 1.25)."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            components = dist.Normal(torch.tensor([-2.0, 2.0]), 0.5)
+            prior = dist.MixtureSameFamily(dist.Categorical(torch.ones(2)), components)
+            pyro.sample("x", dist.Normal(pyro.sample("z", prior), 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 2.0))
+
+    x = torch.tensor([0.3, 2.0]).repeat_interleave(15)
+    both = dist.Normal(torch.tensor([[-2.0], [2.0]]), 1.25**0.5).log_prob(x)
+    exact = both.logsumexp(0).mean().item() - 0.69314718056
+    for method, options in (("importance", {}), ("annealed", FAST)):
+        found = log_evidence((model, guide), x, method=method, **options, batch_size=1000)
+        assert found.mean == pytest.approx(exact, abs=3 * found.mean_error + 0.02)
