@@ -11,6 +11,7 @@ from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.run import Run
 from pyro_bvae.training.state import Stateful
 from pyro_bvae.training.svi import CompiledSVI
+from pyro_bvae.training.tensorboard import TensorBoard
 
 __all__ = [
     "Callback",
@@ -25,6 +26,7 @@ __all__ = [
     "Record",
     "Run",
     "Stateful",
+    "TensorBoard",
     "evaluate",
     "fit",
     "schedules",

@@ -15,6 +15,10 @@ class NormalOfNoise(dist.Normal):
         self.noise = noise
         super().__init__(loc, scale, validate_args=False)
 
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "NormalOfNoise":
+        parts = (self.loc, self.scale, self.noise)
+        return NormalOfNoise(*(part.expand(batch_shape) for part in parts))
+
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         return self.loc + self.scale * self.noise
 
@@ -45,6 +49,7 @@ class FixedNoise(nn.Module):
 def pair_and_data() -> tuple[FixedNoise, tuple[Tensor, Tensor]]:
     """The same pair and data in every process."""
     torch.set_default_dtype(torch.float64)
+    pyro.clear_param_store()
     torch.manual_seed(0)
     pair = FixedNoise()
     x = torch.randn(90, 1) * torch.linspace(0.5, 2.0, 6) + 0.1 * torch.randn(90, 6)
