@@ -119,7 +119,7 @@ class LogJoint:
         for name, shape in self.sampler.layout.local.items():
             fn = nodes[name]["fn"]
             support = _support(fn)
-            if support.is_discrete:
+            if support.is_discrete or fn.has_enumerate_support:
                 raise ValueError(
                     f"pair: expected latent site {name!r} to be continuous, so that gradients "
                     f"can move it, got {fn}"

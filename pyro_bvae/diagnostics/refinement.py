@@ -4,12 +4,13 @@ import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from pyro.distributions import Independent
 from torch import Tensor
 from torch.distributions import transform_to
+from torch.distributions.constraints import is_dependent
 
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
@@ -18,7 +19,7 @@ from pyro_bvae.diagnostics.traces import run
 from pyro_bvae.training.recording import record
 from pyro_bvae.types import Distribution
 
-_REDUNDANT = {"covariance_matrix", "precision_matrix"}
+_REDUNDANT = {"covariance_matrix", "precision_matrix", "probs"}
 Build = Callable[[Sequence[Tensor]], Any]
 
 
@@ -43,25 +44,23 @@ def family_of(fn: Distribution) -> Family:
     Independent(Normal(loc: torch.Size([3]), scale: torch.Size([3])), 1)
     """
     if isinstance(fn, Independent):
-        start, build = family_of(fn.base_dist)
-        events = fn.reinterpreted_batch_ndims
-        return Family(start, lambda tensors: build(tensors).to_event(events))
-    names = _parameters(fn)
-    if not names or not getattr(fn, "has_rsample", False):
+        inner, events = family_of(fn.base_dist), fn.reinterpreted_batch_ndims
+        return Family(inner.start, lambda tensors: inner.build(tensors).to_event(events))
+    names, make = _parameters(fn), cast(Any, type(fn))
+    if not names or not getattr(fn, "has_rsample", False) or fn.has_enumerate_support:
         raise ValueError(
             f"guide: cannot refine a {type(fn).__name__}; expected a distribution with "
             "reparameterised draws that its tensor parameters make up, such as a Normal, a "
             "MultivariateNormal or a LowRankMultivariateNormal"
         )
-    transforms = [transform_to(type(fn).arg_constraints[name]) for name in names]
+    transforms = [transform_to(make.arg_constraints[name]) for name in names]
     values = [getattr(fn, name).detach() for name in names]
-    make: Any = type(fn)
 
-    def build_one(tensors: Sequence[Tensor]) -> Any:
+    def build(tensors: Sequence[Tensor]) -> Any:
         pairs = zip(names, transforms, tensors, strict=True)
         return make(**{name: transform(tensor) for name, transform, tensor in pairs})
 
-    return Family([t.inv(v).clone() for t, v in zip(transforms, values, strict=True)], build_one)
+    return Family([t.inv(v).clone() for t, v in zip(transforms, values, strict=True)], build)
 
 
 def families_of(sampler: Sampler, args: tuple[Tensor, ...]) -> dict[str, Family]:
@@ -151,10 +150,13 @@ class Refined:
 
 
 def _parameters(fn: Any) -> list[str]:
-    """The names of the tensor arguments that a distribution is made of."""
+    """Return the names of the tensors that a distribution is made of; none if of other things."""
     constraints = type(fn).arg_constraints
     if not isinstance(constraints, Mapping):
         return []
     taken = inspect.signature(type(fn).__init__).parameters
     names = [name for name in constraints if name in taken and name not in _REDUNDANT]
-    return names if all(isinstance(getattr(fn, name), Tensor) for name in names) else []
+    needed = {name for name, given in taken.items() if given.default is given.empty}
+    whole = needed - {"self", "args", "kwargs"} <= set(names)
+    whole = whole and not any(is_dependent(constraints[name]) for name in names)
+    return names if whole and all(isinstance(getattr(fn, n), Tensor) for n in names) else []

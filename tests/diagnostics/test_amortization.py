@@ -133,6 +133,21 @@ def test_refuses_flows_points_and_what_depends_on_other_draws():
 
 
 @pytest.mark.parametrize(
+    "fn",
+    [
+        dist.Delta(torch.zeros(3)),
+        dist.Categorical(logits=torch.zeros(3, 2)),
+        dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=torch.zeros(3)),
+        dist.TransformedDistribution(dist.Normal(torch.zeros(3), 1.0), []),
+    ],
+    ids=lambda fn: type(fn).__name__,
+)
+def test_refuses_what_its_tensors_do_not_make_up(fn):
+    with pytest.raises(ValueError, match="guide: cannot refine a"):
+        family_of(fn)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"num_samples": 1}, "num_samples: expected at least 2"),
