@@ -12,7 +12,7 @@ from pyro_bvae.datasets import FactorDataset
 from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe
 from pyro_bvae.report import summary, write_report
-from pyro_bvae.training import Run
+from pyro_bvae.training import Fit, Group, OtherProcessError, Run, launched_group
 
 HELP = {
     "data": f"{', '.join(recipes.DATASETS)}, or a path: dSprites .npz, .npy array, image folder",
@@ -56,7 +56,8 @@ def parser() -> argparse.ArgumentParser:
         "train",
         help="train a β-VAE and write its run directory, with a report",
         description="Train a β-VAE by SVI. Without options it trains on rendered dSprites. Writes "
-        "weights, settings, history and report.html into the run directory.",
+        "weights, settings, history and report.html into the run directory. Several processes "
+        "train together under torchrun --nproc-per-node 2 -m pyro_bvae train ...",
     )
     for field in fields(Recipe):
         train.add_argument(
@@ -92,23 +93,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         return _run(given)
+    except OtherProcessError:
+        return 2
     except (ValueError, TypeError, OSError, EOFError, FloatingPointError) as error:
         print(f"pyro-bvae {given.command}: {error}", file=sys.stderr)
         return 2
 
 
+def _train(given: argparse.Namespace, group: Group) -> Fit:
+    options = {f.name: getattr(given, f.name) for f in fields(Recipe) if hasattr(given, f.name)}
+    recipe = (
+        group.from_first(lambda: recipes.resumed(given.run, options))
+        if given.resume
+        else Recipe(**options)
+    )
+    return recipe.train(given.run, overwrite=given.overwrite, resume=given.resume)
+
+
 def _run(given: argparse.Namespace) -> int:
     if given.command == "train":
-        options = {f.name: getattr(given, f.name) for f in fields(Recipe) if hasattr(given, f.name)}
-        recipe = recipes.resumed(given.run, options) if given.resume else Recipe(**options)
-        result = recipe.train(given.run, overwrite=given.overwrite, resume=given.resume)
-        if result.interrupted:
+        with launched_group() as group:
+            result = _train(given, group)
+            is_first = group.is_first
+        if result.interrupted and is_first:
             print(
                 f"pyro-bvae train: interrupted after {result.steps} steps; go on with "
                 f"pyro-bvae train --run {given.run} --resume",
                 file=sys.stderr,
             )
-            return 130
+        if result.interrupted or not is_first:
+            return 130 if result.interrupted else 0
     recipe, vae, data = recipes.load(given.run)
     measured = summary(vae, data, seed=recipe.seed)
     print(measured)

@@ -20,7 +20,7 @@ from pyro_bvae.models import VAE
 from pyro_bvae.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_encoder
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
-from pyro_bvae.training import Fit, Run, fit
+from pyro_bvae.training import Fit, Run, current_group, fit
 
 FILE = "recipe.json"
 NETS = ("burgess", "locatello", "mlp")
@@ -140,16 +140,12 @@ class Recipe:
         """Load the data, build the VAE, train it, and write the run directory.
 
         With `resume`, go on with the run that is there, if there is one: it must have this
-        recipe, but for its steps.
+        recipe, but for its steps. Several processes train together as `fit` says.
         """
-        data = self.load_data()
+        group = current_group()
+        data = group.after_first(self.load_data)
         vae = self.build(_shape(data))
-        files = Run(run)
-        if resume and (files.path / FILE).is_file():
-            _check_same(_read(files), self)
-        else:
-            files.create(overwrite=overwrite)
-        files.write_json(FILE, asdict(self))
+        group.from_first(lambda: self._write(Run(run), overwrite=overwrite, resume=resume))
         return fit(
             vae,
             data,
@@ -163,6 +159,14 @@ class Recipe:
             resume=resume,
             progress=progress,
         )
+
+    def _write(self, files: Run, *, overwrite: bool, resume: bool) -> None:
+        """Write the recipe into the run that begins, or that goes on."""
+        if resume and (files.path / FILE).is_file():
+            _check_same(_read(files), self)
+        else:
+            files.create(overwrite=overwrite)
+        files.write_json(FILE, asdict(self))
 
 
 def load(run: str | Path) -> tuple[Recipe, VAE, Source]:

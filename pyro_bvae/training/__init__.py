@@ -4,6 +4,12 @@ from pyro_bvae.training import schedules
 from pyro_bvae.training.callbacks import Callback, EarlyStopping, Record
 from pyro_bvae.training.checkpoint import CheckpointWarning
 from pyro_bvae.training.critic import CriticSVI
+from pyro_bvae.training.distributed import (
+    Group,
+    OtherProcessError,
+    current_group,
+    launched_group,
+)
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.fit import Fit, fit
 from pyro_bvae.training.history import NonFiniteLossError
@@ -21,13 +27,17 @@ __all__ = [
     "EarlyStopping",
     "FallbackWarning",
     "Fit",
+    "Group",
     "NonFiniteLossError",
+    "OtherProcessError",
     "RecompileWarning",
     "Record",
     "Run",
     "Stateful",
     "TensorBoard",
+    "current_group",
     "evaluate",
     "fit",
+    "launched_group",
     "schedules",
 ]
