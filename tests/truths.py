@@ -30,14 +30,17 @@ class BalancedNormal(dist.Normal):
     """A normal whose draws for a whole batch have exactly the moments of a draw.
 
     The noise has mean 0 and covariance I over the batch and is uncorrelated with x, so what is
-    quadratic in z, as the ELBO of a linear VAE, has the expectation's value and gradient.
+    quadratic in z, as the ELBO of a linear VAE, has the expectation's value and gradient. A batch
+    too small for that has the usual noise.
     """
 
     def __init__(self, loc: Tensor, scale: Tensor, *, x: Tensor) -> None:
         super().__init__(loc, scale)
+        self.noise = torch.randn(loc.shape)
         fixed = torch.cat([torch.ones(len(x), 1), x], 1)
-        basis = torch.linalg.qr(torch.cat([fixed, torch.randn(loc.shape)], 1)).Q
-        self.noise = basis[:, fixed.shape[1] :] * len(x) ** 0.5
+        whole = torch.cat([fixed, self.noise], 1)
+        if len(x) >= whole.shape[1]:
+            self.noise = torch.linalg.qr(whole).Q[:, fixed.shape[1] :] * len(x) ** 0.5
 
     def expand(self, batch_shape: torch.Size, _instance: Any = None) -> "BalancedNormal":
         return self

@@ -1,13 +1,14 @@
 """Find the β at which a pair spends a given number of nats."""
 
-import copy
 import math
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
-from torch import nn
+from torch import Tensor
 
-from pyro_bvae.training import evaluate, fit
-from pyro_bvae.types import HasPair
+from pyro_bvae.selection import training
+from pyro_bvae.selection.training import restore, weights_of
+from pyro_bvae.training import evaluate
+from pyro_bvae.types import PairLike
 
 
 class RateSearch(NamedTuple):
@@ -19,7 +20,7 @@ class RateSearch(NamedTuple):
 
 
 def beta_for_rate(
-    pair: nn.Module,
+    pair: PairLike,
     data: Any,
     *,
     rate: float,
@@ -38,8 +39,8 @@ def beta_for_rate(
     switched off would not come back. `theory.beta_for_rate` has the answer of the linear model.
 
     Args:
-        pair: a `VAE`, or a module with a `model` and a `guide`. Trained in place; it ends with the
-            weights of the β that is returned.
+        pair: a `VAE`, or any `(model, guide)`. Trained in place; it ends with the weights of the β
+            that is returned (of a pair that is no module: the parameters in Pyro's store).
         data: what to train on (see `datasets.as_source`).
         rate: the target, nats per datum, > 0.
         steps: of each training; too few, and the rate measured is not yet the rate of that β.
@@ -58,12 +59,12 @@ def beta_for_rate(
     """
     _check(rate=rate, low=low, high=high, tolerance=tolerance, trainings=trainings)
     measured_on = data if evaluation is None else evaluation
-    functions, tried = cast(HasPair, pair), dict[float, float]()
+    tried = dict[float, float]()
 
-    def train(beta: float) -> dict[str, Any]:
-        fit(functions, data, beta=beta, steps=steps, **{"progress": False, **fitting})
-        tried[beta] = float(evaluate(functions, measured_on)["kl"])
-        return copy.deepcopy(pair.state_dict())
+    def train(beta: float) -> dict[str, Tensor]:
+        training.train(pair, data, beta=beta, steps=steps, **{"progress": False, **fitting})
+        tried[beta] = float(evaluate(pair, measured_on)["kl"])
+        return weights_of(pair)
 
     start = best = train(low)
     closest, ends = low, [math.log(low), math.log(high)]
@@ -73,7 +74,7 @@ def beta_for_rate(
             "lower `low`, or give it more latents or steps"
         )
     while abs(tried[closest] - rate) > tolerance and len(tried) < trainings:
-        pair.load_state_dict(start)
+        restore(pair, start)
         beta = math.exp(sum(ends) / 2)
         weights = train(beta)
         if abs(tried[beta] - rate) < abs(tried[closest] - rate):
@@ -87,7 +88,7 @@ def beta_for_rate(
             f"rate: the pair spends {min(tried.values()):.3g} nats or more up to "
             f"beta={max(tried):.3g}, more than {rate:g}; raise `high` above {high:g}"
         )
-    pair.load_state_dict(best)
+    restore(pair, best)
     return RateSearch(closest, tried[closest], tried)
 
 

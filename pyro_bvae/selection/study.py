@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyro
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from pyro_bvae.selection.measures import measure
-from pyro_bvae.training import Run, fit
+from pyro_bvae.selection.training import train
+from pyro_bvae.training import Run
+from pyro_bvae.types import as_pair
 
 Build = Callable[..., Any]
 Setting = float | str
@@ -44,8 +47,9 @@ def beta_sigma_study(
     does not come back. `latent_table` has a row per cell and latent.
 
     Args:
-        build: `build(prior_scale=σ_z, likelihood_scale=σ_x)` gives a `VAE`, or a module of your
-            own with a `model` and a `guide` of one argument and one local latent site "z".
+        build: `build(prior_scale=σ_z, likelihood_scale=σ_x)` gives a `VAE`, or any pair of
+            functions of one argument with one local latent site "z". What it puts into Pyro's
+            store stays out of the caller's.
         data: what to train on (see `datasets.as_source`).
         betas: distinct numbers > 0.
         prior_scales, likelihood_scales: what `build` is to be given: numbers, `"learned"`, ...
@@ -55,7 +59,8 @@ def beta_sigma_study(
         evaluation: the data `[n, *shape]` to measure on; `data` by default.
         factors: what is known of `evaluation`, by name, `[n]` each.
         num_particles: K of the importance-weighted bound.
-        run: a directory. A cell that is finished there is read and not trained again.
+        run: a directory. A cell that is finished there is read and not trained again; one that
+            was stopped goes on.
         progress: show a progress bar of the cells.
         fitting: more for `fit`, such as `batch_size`, `optim`, `objective`.
 
@@ -63,7 +68,8 @@ def beta_sigma_study(
 
     Raises:
         ValueError: no β or one that is not positive, or a run directory of another study.
-        TypeError: `build` gives no module, or there is no tensor to measure on.
+        TypeError: `build` gives no pair, or there is no tensor to measure on.
+        KeyboardInterrupt: Ctrl-C ended a training.
 
     References:
         Higgins et al. (2017), β-VAE. Alemi et al. (2018), Fixing a Broken ELBO, for the curve of
@@ -103,13 +109,15 @@ def beta_sigma_study(
     rows = []
     with tqdm(total=len(chains) * len(betas), unit="cell", disable=not progress) as bar:
         for prior, likelihood, seed in chains:
-            pair = _build(build, prior, likelihood, seed=seed)
-            for place, beta in enumerate(betas):
-                cell = {"prior_scale": prior, "likelihood_scale": likelihood, "seed": seed}
-                taken = steps if place == 0 or warm_steps is None else warm_steps
-                values = study.cell(pair, {"beta": beta, **cell}, steps=taken, after=betas[:place])
-                rows.append({"beta": beta, **cell, **values})
-                bar.update()
+            cell = {"prior_scale": prior, "likelihood_scale": likelihood, "seed": seed}
+            with pyro.get_param_store().scope():
+                pair = _build(build, prior, likelihood, seed=seed)
+                for place, beta in enumerate(betas):
+                    taken = steps if place == 0 or warm_steps is None else warm_steps
+                    whole = {"beta": beta, **cell}
+                    values = study.cell(pair, whole, steps=taken, after=betas[:place])
+                    rows.append({**whole, **values})
+                    bar.update()
     return pd.DataFrame(rows)
 
 
@@ -140,16 +148,17 @@ class _Study:
     def cell(
         self, pair: Any, cell: Mapping[str, Any], *, steps: int, after: list[float]
     ) -> dict[str, Any]:
-        """Train and measure a cell, or read what was measured of it and load its weights."""
+        """Train a cell as far as it has not been, and measure it if that was not done."""
         options: dict[str, Any] = {**self.fitting, "steps": steps, "progress": False}
-        files = None
+        recipe = {**cell, **self._recipe(steps), "after": after}
+        files, values = None, None
         if self.folder is not None:
             files = Run(self.folder / "_".join(f"{k}={v}" for k, v in cell.items()))
-            recipe = {**cell, **self._recipe(steps), "after": after}
-            if (files.path / CELL).exists():
-                return _finished(files, recipe, pair)
-            options |= {"run": files.path, "overwrite": True}
-        fit(pair, self.data, beta=cell["beta"], seed=cell["seed"], **options)
+            values = _measured(files, recipe)
+            options |= {"run": files.path, "resume": True}
+        train(pair, self.data, beta=cell["beta"], seed=cell["seed"], **options)
+        if values is not None:
+            return values
         values = measure(pair, self.x, factors=self.factors, num_particles=self.num_particles)
         if files is not None:
             files.write_json(CELL, {"recipe": recipe, "values": values})
@@ -161,7 +170,10 @@ class _Study:
         return {**plain, **sizes, "steps": steps, "num_particles": self.num_particles}
 
 
-def _finished(files: Run, recipe: Mapping[str, Any], pair: nn.Module) -> dict[str, Any]:
+def _measured(files: Run, recipe: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what was measured of a finished cell, None of one that is not."""
+    if not (files.path / CELL).exists():
+        return None
     found = files.read_json(CELL)
     if found["recipe"] != recipe:
         other = sorted(k for k, v in recipe.items() if found["recipe"].get(k) != v)
@@ -169,7 +181,6 @@ def _finished(files: Run, recipe: Mapping[str, Any], pair: nn.Module) -> dict[st
             f"run: {files.path} holds a cell that was trained with other {other}; give the "
             "arguments of that study, or another directory"
         )
-    files.load_into(pair)
     return found["values"]
 
 
@@ -177,11 +188,7 @@ def _build(build: Build, prior: Setting, likelihood: Setting, *, seed: int) -> A
     with torch.random.fork_rng([]):
         torch.manual_seed(seed)
         pair = build(prior_scale=prior, likelihood_scale=likelihood)
-    if not isinstance(pair, nn.Module):
-        raise TypeError(
-            f"build: expected it to give a VAE, or another module with a model and a guide, got "
-            f"{type(pair).__name__}"
-        )
+    as_pair(pair)
     return pair
 
 

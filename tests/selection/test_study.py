@@ -1,9 +1,12 @@
 """A study of the linear VAE tabulates its closed forms, and goes on where it was stopped."""
 
+import signal
 from functools import partial
 
 import numpy as np
 import pandas as pd
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -78,30 +81,61 @@ def test_a_row_for_each_latent():
     assert latents["posterior_variance"].dtype == float
 
 
-def test_a_stopped_study_goes_on_to_the_same_table(tmp_path, monkeypatch):
+def test_a_stopped_study_goes_on_to_the_same_table(tmp_path):
     x, _ = data_and_covariance(32)
     options = {"betas": (1.0, 2.0, 4.0), "steps": 5, "warm_steps": 4, "seeds": (0, 1)}
     whole = study(x, **options)
-    from pyro_bvae.selection import study as module
+    records = []
 
-    trained = []
+    def stopping(record):
+        records.append(record.values["beta"])
+        if len(records) == 17:
+            signal.raise_signal(signal.SIGINT)
 
-    def stopping(*args, limit: int, **kwargs):
-        if len(trained) == limit:
-            raise KeyboardInterrupt
-        trained.append(kwargs["beta"])
-        return fit(*args, **kwargs)
-
-    fit = module.fit
-    monkeypatch.setattr(module, "fit", partial(stopping, limit=4))
+    options |= {"every": 1, "callbacks": [stopping]}
     with pytest.raises(KeyboardInterrupt):
         study(x, run=tmp_path, **options)
-    monkeypatch.setattr(module, "fit", partial(stopping, limit=6))
     pd.testing.assert_frame_equal(study(x, run=tmp_path, **options), whole)
     pd.testing.assert_frame_equal(study(x, run=tmp_path, **options), whole)
-    assert trained == [1.0, 2.0, 4.0, 1.0, 2.0, 4.0]
+    assert records == 2 * (5 * [1.0] + 4 * [2.0] + 4 * [4.0])
     with pytest.raises(ValueError, match=r"run: .*'steps'"):
         study(x, run=tmp_path, **(options | {"steps": 6}))
+
+
+def as_functions(*, prior_scale: float, likelihood_scale: float):
+    """The pair that `build` makes, with its networks in Pyro's store."""
+    vae = build(prior_scale=prior_scale, likelihood_scale=likelihood_scale)
+
+    def model(x):
+        decoder = pyro.module("decoder", vae.likelihood.decoder)
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", vae.prior())
+            pyro.sample("x", dist.Normal(decoder(z), likelihood_scale).to_event(1), obs=x)
+
+    def guide(x):
+        pyro.module("posterior", vae.posterior)
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", vae.posterior(x))
+
+    return model, guide
+
+
+def test_functions_are_studied_as_a_module_is(tmp_path):
+    x, _ = data_and_covariance(32)
+    options = {"betas": (1.0, 4.0), "steps": 5, "warm_steps": 4, "seeds": (0, 1)}
+    expected = study(x, **options).drop(columns=["likelihood_scale_after", "prior_scale_after"])
+    training = {"num_particles": 2, "batch_size": 32, "progress": False, "run": tmp_path}
+    for _ in range(2):  # trained, then read
+        table = beta_sigma_study(
+            as_functions,
+            x,
+            likelihood_scales=(NOISE,),
+            optim=partial(torch.optim.Adam, lr=0.03),
+            **options,
+            **training,
+        )
+        pd.testing.assert_frame_equal(table[expected.columns], expected, rtol=1e-9)
+    assert len(pyro.get_param_store()) == 0
 
 
 def test_recorded_training_gives_the_same_table():
@@ -119,5 +153,5 @@ def test_unfit_betas_are_refused(betas):
 def test_what_cannot_be_measured_or_saved_is_refused():
     with pytest.raises(TypeError, match="evaluation"):
         study(np.zeros((4, 5)), batch_size=4)
-    with pytest.raises(TypeError, match="build"):
-        beta_sigma_study(lambda **_: (print, print), torch.zeros(4, 5), betas=(1.0,), steps=1)
+    with pytest.raises(TypeError, match="pair"):
+        beta_sigma_study(lambda **_: print, torch.zeros(4, 5), betas=(1.0,), steps=1)
