@@ -84,7 +84,8 @@ def compare_to_reference(
     >>> def guide(x):
     ...     with pyro.plate("data", len(x)):
     ...         pyro.sample("z", dist.Normal(2 * x, 0.5**0.5))  # the mean should be x / 2
-    >>> reference = reference_posterior((model, guide), torch.ones(1), num_samples=100)
+    >>> few = {"chains": 2, "warmup": 50, "num_samples": 200}
+    >>> reference = reference_posterior((model, guide), torch.ones(1), **few)
     >>> found = compare_to_reference((model, guide), torch.ones(1), reference)
     >>> bool((found.wasserstein - 1.5).abs() < 0.2), bool(found.p_value < 0.01)
     (True, True)

@@ -192,10 +192,11 @@ class Sampler:
 
     def _medians(self) -> Latents:
         """Return the medians of the guide's draws of the shared latents."""
-        args = self.arguments(torch.tensor([0]))
-        draws = [
-            shared_values(run(self.pair, args).guide, self.layout, 1) for _ in range(_SHARED_DRAWS)
-        ]
+        args, at_once = self.arguments(torch.tensor([0])), _SHARED_DRAWS if self.stacks else 1
+        guide = self.pair.guide
+        guide = plate_of(at_once, self.layout)(guide) if self.stacks else guide
+        traces = [poutine.trace(guide).get_trace(*args) for _ in range(_SHARED_DRAWS // at_once)]
+        draws = [shared_values(trace, self.layout, at_once) for trace in traces]
         return {name: torch.cat([d[name] for d in draws]).median(0).values for name in draws[0]}
 
 

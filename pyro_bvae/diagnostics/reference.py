@@ -91,9 +91,9 @@ def reference_posterior(
     >>> def guide(x):
     ...     with pyro.plate("data", len(x)):
     ...         pyro.sample("z", dist.Normal(x / 2, 1.0))
-    >>> found = reference_posterior((model, guide), torch.ones(2), num_samples=100, warmup=50)
+    >>> found = reference_posterior((model, guide), torch.ones(2), num_samples=50, warmup=20)
     >>> found.draws.shape, found.names
-    (torch.Size([4, 100, 2, 1]), ('z',))
+    (torch.Size([4, 50, 2, 1]), ('z',))
     """
     against = as_target(target, beta)
     for count, name in ((chains, "chains"), (warmup, "warmup")):
