@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         help="train a β-VAE and write its run directory, with a report",
         description="Train a β-VAE by SVI. Without options it trains on rendered dSprites. Writes "
         "weights, settings, history and report.html into the run directory. Several processes "
-        "train together under torchrun --nproc-per-node 2 -m pyro_bvae train ...",
+        "train together under torchrun --nproc-per-node 2 -m -- pyro_bvae train ...",
     )
     for field in fields(Recipe):
         train.add_argument(
