@@ -20,6 +20,7 @@ ACTIVE_SHARE = 0.01
 """The share of the prior's variance above which the mean of an active latent varies."""
 
 _SIGNIFICANT, _FAR = 0.01, 0.05
+_KEPT = ("z", "prior_draws", "mean", "variance", "prior_mean", "prior_variance", "kl")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +34,7 @@ class Collapse:
         posterior_variance: E_x Var[z_j|x], `[latents]`.
         prior_variance: Var z_j under the prior, `[latents]`.
         mmd, energy: two-sample tests of codes of the data against draws of the prior, each latent
-            in units of the prior's standard deviation.
+            in units of the prior draws' standard deviation.
         compared: how many codes and draws these compare.
         surgery: the parts of the ELBO, among them I(x; z_j) and KL(q(z_j)‖p(z_j)).
         data: how many data were encoded.
@@ -125,8 +126,8 @@ class Collapse:
             else "though no single latent is by much, so it is how they go together"
         )
         return (
-            f"The codes of the data do not fill the prior (p = {self.p_value:.2g}), {where}: decoding "
-            "draws of the prior asks the decoder where it was not trained."
+            f"The codes of the data do not fill the prior (p = {self.p_value:.2g}), {where}: "
+            "decoding draws of the prior asks the decoder where it was not trained."
         )
 
 
@@ -177,19 +178,20 @@ def collapse(
         for batch in encoded_batches(sampler, batch_size=batch_size, seed=seed):
             parts.append(parts_of_batch(batch))
             encoded.append(_without_pairs(batch))
-    z, prior, mean, variance, kl = (
-        torch.cat([getattr(batch, name) for batch in encoded]).double().cpu()
-        for name in ("z", "prior_draws", "mean", "variance", "kl")
-    )
+    whole = {
+        name: torch.cat([getattr(batch, name) for batch in encoded]).double().cpu()
+        for name in _KEPT
+    }
+    z, prior, mean = whole["z"], whole["prior_draws"], whole["mean"]
     _check_finite(z, prior)
-    spread = prior.var(0)
-    unit = spread.clamp(min=np.finfo(float).tiny).sqrt()
+    spread = whole["prior_variance"].mean(0) + whole["prior_mean"].var(0)
+    unit = prior.var(0).clamp(min=np.finfo(float).tiny).sqrt()
     codes, draws = z[:compared] / unit, prior[:compared] / unit
     return Collapse(
         names=names_of(sampler),
-        kl=kl.mean(0),
+        kl=whole["kl"].mean(0),
         mean_variance=mean.var(0),
-        posterior_variance=variance.mean(0),
+        posterior_variance=whole["variance"].mean(0),
         prior_variance=spread,
         mmd=mmd_test(codes, draws, seed=seed),
         energy=energy_test(codes, draws, seed=seed),

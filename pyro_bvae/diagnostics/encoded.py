@@ -25,6 +25,7 @@ class Encoded(NamedTuple):
         z: `[batch, latents]`.
         prior_draws: as many draws of the prior, `[batch, latents]`.
         mean, variance: of q(z|x), `[batch, latents]`.
+        prior_mean, prior_variance: of p(z), `[batch, latents]`.
         kl: KL(q(z_j|x)‖p(z_j)) of each latent by itself, `[batch, latents]`, nats.
         joint: log q(z_i|x_k) `[batch i, batch k]`.
         pairs: log q(z_ij|x_k) of each latent `[batch i, batch k, latents]`.
@@ -38,6 +39,8 @@ class Encoded(NamedTuple):
     prior_draws: Tensor
     mean: Tensor
     variance: Tensor
+    prior_mean: Tensor
+    prior_variance: Tensor
     kl: Tensor
     joint: Tensor
     pairs: Tensor
@@ -91,6 +94,8 @@ def encode(sampler: Sampler, indices: Tensor) -> Encoded:
         prior_draws=p.sample().reshape(z.shape),
         mean=q_marginal.mean.expand(value.shape).reshape(z.shape),
         variance=q_marginal.variance.expand(value.shape).reshape(z.shape),
+        prior_mean=p_marginal.mean.expand(value.shape).reshape(z.shape),
+        prior_variance=p_marginal.variance.expand(value.shape).reshape(z.shape),
         kl=_kl(q_marginal, p_marginal, value).reshape(z.shape),
         joint=joint,
         pairs=pairs.reshape(batch, batch, -1),

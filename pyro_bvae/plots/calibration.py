@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pyro_bvae.plots.style import BLUE, GREY, INK, ORANGE, axes_of, label, legend
 
 _LEVELS = np.linspace(0.05, 0.95, 19)
-_NAMED = 6
+_NAMED = 2
 
 
 class Uniform(Protocol):
@@ -48,7 +48,8 @@ def rank_distribution(found: Calibrated, *, ax: Axes | None = None) -> Axes:
     A latent's line, the empirical distribution function of its ranks less the uniform one, stays
     in the band at all points, and for all latents, with a probability of 95 % if the guide is the
     posterior. A guide that is too narrow rises first and falls then; one that is too wide falls
-    first; one that is too high stays below 0. Latents whose p-value is small are coloured.
+    first; one that is too high stays below 0. Latents whose p-value is small are orange,
+    the two furthest off by name.
 
     Args:
         found: from `diagnostics.calibration`.
@@ -182,8 +183,9 @@ def _latent_lines(ax: Axes, points: Any, lines: Any, found: Calibrated) -> None:
         shown = f"{len(chosen)} of {len(off)} latents {word}"
         ax.plot(points, lines[:, chosen], color=colour, linewidth=1.2, alpha=0.85)
         ax.plot([], [], color=colour, label=shown)
-        for j in chosen[:_NAMED] if which else ():
-            at = int(np.abs(lines[:, j] - _straight(ax, points)).argmax())
+        away = np.abs(lines - _straight(ax, points)[:, None])
+        for j in sorted(chosen, key=lambda j: -away[:, j].max())[:_NAMED] if which else ():
+            at = int(away[:, j].argmax())
             ax.annotate(found.names[j], (points[at], lines[at, j]), fontsize=8, color=INK)
     _below(ax)
 

@@ -124,8 +124,8 @@ def latent_variances(found: Collapsed, *, ax: Axes | None = None) -> Axes:
     title = "Where the variance of the codes is"
     label(ax, title=title, x="latent, in order of KL", y="share of the prior's variance")
     _names(ax, places, names)
-    ax.margins(y=0.25)
-    legend(ax, loc="upper right", ncols=2)
+    ax.set_ylim(0, 1.4 * max(1.0, float((means + widths).max())))
+    legend(ax, loc="upper right")
     return ax
 
 

@@ -31,12 +31,11 @@ def test_the_active_latents_are_those_above_the_water_level(beta):
     pair = optimum_pair(beta, latents=4, spectrum=SPECTRUM, noise=NOISE)
     found = collapse(pair, data())
     assert found.active.tolist() == (SPECTRUM[:4] > beta * 0.3).tolist()
-    # The data have this covariance exactly, so only the prior's variance is from draws.
+    # The data have this covariance exactly.
     torch.testing.assert_close(found.kl, optimum.rates, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found.mean_variance, optimum.mean_variances, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(found.posterior_variance, optimum.posterior_variances)
-    # Var of 4,000 draws of N(0, 1) has a standard error of √(2/4000).
-    assert (found.prior_variance - 1).abs().max() < 4.5 * (2 / 4000) ** 0.5
+    torch.testing.assert_close(found.prior_variance, torch.ones(4))
     assert found.p_value > 0.01
     table = found.table()
     assert table["share"].sum() == pytest.approx(1)
