@@ -1,6 +1,7 @@
 """Every Python block of the README runs, in order, in one namespace; training is cut short."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,19 @@ def test_every_block_runs(monkeypatch: pytest.MonkeyPatch):
     assert namespace["loss"] > 0
     assert namespace["codes"].shape == (64, 10)
     assert namespace["best"].active == 2
+
+
+def test_every_part_that_is_named_exists():
+    packages = "priors likelihoods posteriors models networks objectives datasets diagnostics"
+    known = {
+        name
+        for package in packages.split()
+        for name in import_module(f"pyro_bvae.{package}").__all__
+    }
+    tables = re.findall(r"^\| (`.*?) \|", README.read_text(encoding="utf-8"), re.MULTILINE)
+    named = set(re.findall(r"`([A-Za-z_]+)[(`]", " ".join(tables)))
+    assert len(named) > 40
+    assert named <= known | {"make"}, named - known
 
 
 def test_links_lead_somewhere():
