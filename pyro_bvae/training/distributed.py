@@ -7,9 +7,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch import distributed as dist
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 T = TypeVar("T")
 LISTEN_EVERY, MOST_STEPS = 0.1, 1000
@@ -21,6 +20,17 @@ class OtherProcessError(RuntimeError):
 
 class Group:
     """The processes that train together, all those of torch's process group, or this one alone.
+
+    Each takes its share of every batch, and draws random numbers of its own. They begin with the
+    parameters of the first. Gradients, and what was measured, are averaged: with a loss that is a
+    mean over data, as by one process that takes the whole batch. In recorded and compiled steps
+    this happens between the graph and the optimiser. Buffers that a step changes, such as running
+    statistics, are those of the first. It alone writes the run, evaluates validation data, shows
+    progress and calls callbacks. What stops one stops all. Where one dies, the others end with an
+    error: at once as a rule, or at the latest after the timeout of the process group.
+
+    A pair must show the same parameters to Pyro in every process, and be on the device that the
+    process group sends from: `torch.cuda.set_device` first, with NCCL.
 
     Every method is called by all of them, in the same order; alone, each does nothing more than
     its name says.
@@ -170,50 +180,6 @@ class Meetings:
         self._interval = self._left = round(longest)
         self._last = now
         return tuple(map(round, agreed))
-
-
-class MovingBuffers:
-    """Buffers that steps change, such as running statistics: those of the first process hold.
-
-    Args:
-        group: of the processes.
-        modules: whose buffers, as they are before the first step.
-    """
-
-    def __init__(self, group: Group, modules: Iterable[nn.Module]) -> None:
-        self.group = group
-        found = (b for m in modules for b in m._buffers.values() if b is not None)
-        several = group.size > 1
-        self._before = [(b, b.clone()) for b in found if several and b.is_floating_point()]
-        self._moving: list[Tensor] | None = None
-
-    def share(self) -> None:
-        """Give them to all, after a step; the first one shows which they are."""
-        if self._moving is None:
-            changed = [float(not torch.equal(*pair)) for pair in self._before]
-            anywhere = self.group.largest(changed) if changed else []
-            pairs = zip(self._before, anywhere, strict=True)
-            self._moving = [b for (b, _), moves in pairs if moves]
-            self._before = []
-        self.group.copy_from_first(self._moving)
-
-
-@contextmanager
-def buffers_kept() -> Iterator[None]:
-    """Undo what modules that are called meanwhile do to their buffers."""
-    kept: dict[Tensor, Tensor] = {}
-
-    def keep(module: nn.Module, _: Any) -> None:
-        kept.update({b: b.clone() for b in module.buffers() if b not in kept})
-
-    handle = register_module_forward_pre_hook(keep)
-    try:
-        yield
-    finally:
-        handle.remove()
-        with torch.no_grad():
-            for buffer, value in kept.items():
-                buffer.copy_(value)
 
 
 def current_group() -> Group:

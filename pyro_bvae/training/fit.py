@@ -100,11 +100,8 @@ def fit(
     seconds, so that after any end, `resume=True` gives the same weights, history and optimiser,
     bit for bit on a CPU, as if nothing had happened.
 
-    Within a process group of torch.distributed, all its processes train together: each takes its
-    share of every batch and draws random numbers of its own, gradients are averaged (outside the
-    recorded graph), and weights and history are the same in all. The first process writes the
-    run, evaluates the validation data and calls the callbacks. Where one process dies, the others
-    end with an error.
+    Within a process group of torch.distributed, its processes train together, each on its share of
+    every batch, with the same result in all (see `Group`).
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`.
@@ -121,13 +118,11 @@ def fit(
         lr_schedule: a callable from the torch optimiser to one of `torch.optim.lr_scheduler`,
             such as `partial(CosineAnnealingLR, T_max=steps)`; it is stepped after every step.
         clip_norm: the largest norm that the gradient of all parameters together keeps.
-        average: the decay, in (0, 1), of a moving average of the weights, say 0.999. Validation,
-            callbacks, the weights that are saved, and the pair in the end have the averaged
-            weights; checkpoints have both. Buffers are not averaged.
+        average: the decay, in (0, 1), of a moving average of the weights, say 0.999: they are in
+            the pair when it is validated, shown to callbacks, saved or returned.
         batch_size: data per step, of all processes together.
-        accumulate: in how many equal parts, one after another, a step runs its batch, to save
-            memory. An objective that is a mean over data, of a pair that takes `size` or has
-            no global latents, has the same gradient either way.
+        accumulate: in how many equal parts a step runs its batch, one after another, to save
+            memory; losses that are means over data have the same gradients (see `Gradients`).
         seed: of the order of the data, the draws of the guide and the validation split.
         validation: data like `data`, or the share of them in (0, 1) to hold out; all of it is
             evaluated at every record.

@@ -28,6 +28,10 @@ def check_clip_norm(clip_norm: Any) -> float | None:
 class Gradients:
     """How a step comes to its gradients.
 
+    A batch in parts gives the gradient of the whole if the loss is a mean over data, as that of
+    an `ELBO` is; global latents must be told of all data, by `size`. Estimates that compare the
+    data of a batch, and batch normalisation, see a part at a time.
+
     Args:
         accumulate: in how many parts a batch is run, each a backward pass of its own.
         clip_norm: the largest norm that the gradient of all parameters together keeps; a longer

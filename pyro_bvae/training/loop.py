@@ -14,8 +14,9 @@ from pyro_bvae.beta import Beta, SiteBetas
 from pyro_bvae.datasets.arrays import Source
 from pyro_bvae.objectives import Objective
 from pyro_bvae.training.batches import BatchOrder
+from pyro_bvae.training.buffers import MovingBuffers, buffers_kept
 from pyro_bvae.training.callbacks import Record
-from pyro_bvae.training.distributed import Group, MovingBuffers, buffers_kept
+from pyro_bvae.training.distributed import Group
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import NonFiniteLossError, Values, Window
 from pyro_bvae.training.moving_average import MovingAverage

@@ -16,7 +16,8 @@ class MovingAverage:
     r"""The exponential moving average of parameters over the steps of training.
 
     :math:`\bar\theta_t = d\,\bar\theta_{t-1} + (1 - d)\,\theta_t` with
-    :math:`\bar\theta_1 = \theta_1`, of unconstrained values. Buffers are not averaged.
+    :math:`\bar\theta_1 = \theta_1`, of unconstrained values. Buffers are not averaged: running
+    statistics are those of the weights as they are.
 
     Args:
         decay: :math:`d`, in (0, 1): about :math:`1/(1-d)` steps count.

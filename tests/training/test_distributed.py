@@ -55,7 +55,7 @@ def test_two_processes_reach_the_weights_of_one(way, shared):
 
 
 def test_draws_differ_and_weights_do_not(tmp_path):
-    """Also running statistics, and parameters that each process made from its own randomness."""
+    """Nor do running statistics, late parameters, and a critic that each process made itself."""
     results = together(seeded_apart, tmp_path)
     (draws, weights, history, late), (others, other_weights, other_history, other_late) = results
     assert len(draws[-1]) == len(others[-1]) == 2

@@ -16,6 +16,8 @@ from torch import distributed as dist
 from tqdm import tqdm
 
 from pyro_bvae import fit
+from pyro_bvae.networks import mlp_critic
+from pyro_bvae.objectives import FactorELBO
 from pyro_bvae.training import EarlyStopping, OtherProcessError
 from tests.training.fixed_noise import pair_and_data
 from tests.training.resumable import begin
@@ -95,7 +97,11 @@ def seeded_apart(rank: int, folder: Path) -> Any:
     x = torch.randn(40, 6, generator=torch.Generator().manual_seed(1))
     fit(result.pair, x, batch_size=4, steps=1, progress=False, compile="eager")
     functions = begin(None, name="functions", steps=9)
-    return draws, weights(result.pair), result.history, functions.history
+    torch.manual_seed(rank)
+    objective = FactorELBO(mlp_critic(2, hidden=(8,)), gamma=2.0)
+    begin(None, objective=objective, **options)
+    ended = weights(result.pair) | weights(objective.critic)
+    return draws, ended, result.history, functions.history
 
 
 def broken_off(rank: int, folder: Path) -> Any:
