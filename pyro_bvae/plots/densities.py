@@ -8,12 +8,13 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
+from matplotlib.patheffects import withStroke
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.plots.posterior import numbers
-from pyro_bvae.plots.style import BLUE, GREY, axes_of, label, legend
+from pyro_bvae.plots.style import BLUE, GREY, INK, axes_of, label, legend
 
 Array = NDArray[Any]
 LogDensity = Callable[[Tensor], Tensor]
@@ -98,7 +99,7 @@ def aggregate_and_prior(
     Args:
         codes: `[data, 2]`, a draw from q(z|x) for each datum. Their means would look narrower.
         log_prior: from points `[n, 2]` to log p `[n]`: `vae.trained_prior().log_prob`.
-        classes: whole numbers `[data]` that colour the codes.
+        classes: whole numbers `[data]`, written in the middle of their codes and colouring them.
         extent: left, right, bottom, top; what holds the codes, with a margin, by default.
         title: of the picture.
         ax: where to draw; a figure of its own by default.
@@ -122,7 +123,7 @@ def aggregate_and_prior(
     points = numbers(codes, "codes")
     if points.ndim != 2 or points.shape[1] != 2:
         raise ValueError(f"codes: expected shape [data, 2], got {list(points.shape)}")
-    colours, shades = (BLUE, None) if classes is None else (np.asarray(classes), "tab10")
+    colours, palette = (BLUE, None) if classes is None else (np.asarray(classes), "tab10")
     if classes is not None and np.shape(colours) != points.shape[:1]:
         raise ValueError(
             f"classes: expected one for each of {len(points)} codes, got {np.shape(colours)}"
@@ -131,12 +132,23 @@ def aggregate_and_prior(
     _, _, values = _on_grid(log_prior, box, GRID)
     own = _evaluate(log_prior, points)
     half, most = (f"{(own >= _level(values, share)).mean():.0%}" for share in (0.5, 0.9))
-    told = f"50 % and 90 % of p(z), with {half} and {most} of the codes"
+    told = f"50% and 90% of p(z),\nwith {half} and {most} of the codes"
     ax = density_regions(log_prior, box, colour=GREY, filled=True, name=told, ax=ax)
-    ax.scatter(points[:, 0], points[:, 1], s=5, c=colours, cmap=shades, linewidths=0, alpha=0.8)
+    ax.scatter(points[:, 0], points[:, 1], s=5, c=colours, cmap=palette, linewidths=0, alpha=0.8)
+    density_regions(log_prior, box, colour=INK, ax=ax)
+    if classes is not None:
+        _write_classes(ax, points, np.asarray(classes))
     label(ax, title=title, x="z0", y="z1")
     legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.14))
     return ax
+
+
+def _write_classes(ax: Axes, points: Array, classes: Array) -> None:
+    """Write the number of each class in the middle of its codes."""
+    halo = [withStroke(linewidth=2.5, foreground="white")]
+    for name in np.unique(classes):
+        x, y = np.median(points[classes == name], axis=0)
+        ax.text(x, y, f"{name}", ha="center", va="center", weight="bold", path_effects=halo)
 
 
 def _on_grid(log_density: LogDensity, extent: Sequence[float], grid: int) -> tuple[Array, ...]:

@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
+from matplotlib.collections import PathCollection
 from pyro.distributions import Normal
 
 from pyro_bvae.plots import aggregate_and_prior, density_regions
@@ -46,11 +47,14 @@ def test_codes_that_are_the_priors_own_fill_its_regions_as_it_does():
 
 def test_codes_off_the_prior_are_told_apart():
     prior = normal(1.0, 1.0)
-    codes = torch.cat([torch.zeros(30, 2), torch.full((10, 2), 5.0)])
-    ax = aggregate_and_prior(codes, prior.log_prob, classes=range(40), extent=EXTENT)
+    codes, classes = torch.cat([torch.zeros(30, 2), torch.full((10, 2), 5.0)]), [0] * 30 + [7] * 10
+    ax = aggregate_and_prior(codes, prior.log_prob, classes=classes, extent=EXTENT)
     assert "75% and 75%" in ax.get_legend().get_texts()[0].get_text()
-    np.testing.assert_array_equal(ax.collections[-1].get_offsets(), codes)
-    np.testing.assert_array_equal(ax.collections[-1].get_array(), range(40))
+    (dots,) = (drawn for drawn in ax.collections if isinstance(drawn, PathCollection))
+    np.testing.assert_array_equal(dots.get_offsets(), codes)
+    np.testing.assert_array_equal(dots.get_array(), classes)
+    written = [(text.get_text(), *text.get_position()) for text in ax.texts]
+    assert written == [("0", 0, 0), ("7", 5, 5)]
 
 
 def test_a_density_may_vanish_and_given_axes_are_used():
