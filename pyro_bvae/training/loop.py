@@ -150,9 +150,7 @@ class Loop:
             return
         with buffers_kept():
             known = self._parameters()
-        critic = self.objective.critic
         self.group.copy_from_first(named_tensors(self.pair, self.modules, known.values()).values())
-        self.group.copy_from_first(() if critic is None else critic.state_dict().values())
 
     def averaged(self) -> AbstractContextManager[None]:
         """Have the moving average, if there is one, in the place of the weights for a while."""
