@@ -27,7 +27,7 @@ from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.rates import Rates, ScheduleFactory
 from pyro_bvae.training.session import Session, run_files
-from pyro_bvae.training.settings import check_seed, described
+from pyro_bvae.training.settings import check_seed, settings_of
 from pyro_bvae.training.signals import stop_requests
 from pyro_bvae.training.source import device_of, split
 from pyro_bvae.training.svi import MODES
@@ -179,16 +179,7 @@ def fit(
     if every is None:
         every = min(max(steps // 100, 1), 1000) if state is None else state["settings"]["every"]
     every = check_count(every, "every")
-    if compile not in MODES:
-        raise ValueError(f"compile: expected one of {MODES}, got {compile!r}")
-    if any(getattr(function, "is_tempered", False) for function in as_pair(pair)):
-        raise ValueError("pair: expected the pair itself, got a tempered one; pass its β as beta=")
-    objective = objective or ELBO()
-    if not isinstance(objective, Objective):
-        raise TypeError(
-            f"objective: expected an Objective such as ELBO(), got {type(objective).__name__}; "
-            "use pyro.infer.SVI for Pyro's own losses"
-        )
+    objective = _checked(pair, objective or ELBO(), compile)
     gradients = Gradients(accumulate=accumulate, clip_norm=clip_norm, group=group)
     rates = None if lr_schedule is None else Rates(optim, lr_schedule)
     moving = None if average is None else MovingAverage(average)
@@ -222,25 +213,8 @@ def fit(
         average=moving,
         group=group,
     )
-    settings = {
-        "beta": described(current.schedule) if current.schedule else current.read(),
-        "objective": described(objective),
-        "steps": steps,
-        "batch_size": batches.batch_size,
-        "accumulate": gradients.accumulate,
-        "clip_norm": gradients.clip_norm,
-        "average": None if moving is None else moving.decay,
-        "lr_schedule": None if lr_schedule is None else described(lr_schedule),
-        "processes": group.size,
-        "seed": seed,
-        "every": every,
-        "optim": described(optim),
-        "critic_optim": described(critic_optim) if objective.critic is not None else None,
-        "compile": compile,
-        "precision": precision,
-        "data": len(source),
-        "validation": 0 if held_out is None else len(held_out),
-    }
+    optimisers = {"optim": optim, "critic_optim": critic_optim, "lr_schedule": lr_schedule}
+    settings = settings_of(loop, **optimisers, steps=steps, compile=compile, precision=precision)
     session = Session(loop, callbacks, settings=settings, files=files)
     session.start(state, overwrite=overwrite, resume=resume)
     on_cpu = loop.device is None or loop.device.type == "cpu"
@@ -250,3 +224,17 @@ def fit(
         if moving is not None:
             moving.put_in_place()
     return Fit(pair, as_arrays(session.rows), loop.step, session.seconds(), interrupted)
+
+
+def _checked(pair: PairLike, objective: Any, mode: str) -> Objective:
+    """Return the objective; raise unless it is one, the mode exists and the pair has no β."""
+    if mode not in MODES:
+        raise ValueError(f"compile: expected one of {MODES}, got {mode!r}")
+    if any(getattr(function, "is_tempered", False) for function in as_pair(pair)):
+        raise ValueError("pair: expected the pair itself, got a tempered one; pass its β as beta=")
+    if not isinstance(objective, Objective):
+        raise TypeError(
+            f"objective: expected an Objective such as ELBO(), got {type(objective).__name__}; "
+            "use pyro.infer.SVI for Pyro's own losses"
+        )
+    return objective

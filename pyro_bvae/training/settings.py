@@ -4,12 +4,15 @@ import inspect
 from collections.abc import Mapping
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pyro.optim import PyroOptim
 from pyro.optim.lr_scheduler import PyroLRScheduler
 
 from pyro_bvae.objectives import Objective
+
+if TYPE_CHECKING:
+    from pyro_bvae.training.loop import Loop
 
 
 def check_seed(seed: Any) -> int:
@@ -17,6 +20,39 @@ def check_seed(seed: Any) -> int:
     if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= int(seed) < 2**63:
         raise ValueError(f"seed: expected a whole number from 0 to 2**63 - 1, got {seed!r}")
     return int(seed)
+
+
+def settings_of(
+    loop: "Loop",
+    *,
+    optim: Any,
+    critic_optim: Any,
+    lr_schedule: Any,
+    steps: int,
+    compile: str,
+    precision: str,
+) -> dict[str, Any]:
+    """Return all settings of a training, in words and numbers."""
+    beta, gradients = loop.beta, loop.svi.gradients
+    return {
+        "beta": described(beta.schedule) if beta.schedule else beta.read(),
+        "objective": described(loop.objective),
+        "steps": steps,
+        "batch_size": loop.batches.batch_size,
+        "accumulate": gradients.accumulate,
+        "clip_norm": gradients.clip_norm,
+        "average": None if loop.average is None else loop.average.decay,
+        "lr_schedule": None if lr_schedule is None else described(lr_schedule),
+        "processes": loop.group.size,
+        "seed": loop.seed,
+        "every": loop.every,
+        "optim": described(optim),
+        "critic_optim": described(critic_optim) if loop.objective.critic is not None else None,
+        "compile": compile,
+        "precision": precision,
+        "data": len(loop.source),
+        "validation": 0 if loop.held_out is None else len(loop.held_out),
+    }
 
 
 def described(value: Any) -> str:
