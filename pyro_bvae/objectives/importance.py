@@ -10,7 +10,7 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
-from pyro_bvae.beta import Beta
+from pyro_bvae.beta import VECTORISATION_PLATES, Beta
 from pyro_bvae.objectives.base import Estimate, Objective, Weighed
 from pyro_bvae.objectives.checks import check_choice
 from pyro_bvae.objectives.sites import Site, data_plate, differ, latents_of
@@ -24,6 +24,11 @@ class ImportanceELBO(Objective):
     grows; at K = 1 it is the β-VAE, with the KL sampled. What is reported as "elbo", "kl" and
     "reconstruction" is of the plain ELBO of the same draws. All draws are taken in one run.
 
+    Several latents, and plates within that of the data, share the weights of their datum. Where a
+    model weighs its own likelihood, or the elements of an inner plate, these weights are powers
+    within the sum over draws; so for `SemiSupervisedVAE`, whose bound rises with K up to where the
+    exact sum over the classes keeps it.
+
     Args:
         num_particles: K ≥ 1, draws per datum.
         gradient: "reparameterised" differentiates the bound as it stands, whose signal for the
@@ -33,8 +38,8 @@ class ImportanceELBO(Objective):
             takes any z: no inverse-autoregressive flow.
 
     Raises:
-        ValueError: K < 1, or another gradient; when run, sites that are not all in one plate of
-            the data, data of unequal scale, or, for "doubly", several latent sites.
+        ValueError: K < 1, or another gradient; when run, a site outside the plate of the data,
+            data of unequal scale, or, for "doubly", several or weighted latents.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders.
@@ -55,7 +60,6 @@ class ImportanceELBO(Objective):
 
     def __init__(self, num_particles: int, *, gradient: str = "reparameterised") -> None:
         super().__init__(num_particles=num_particles, vectorize_particles=num_particles > 1)
-        self.max_plate_nesting = 2 if self.vectorize_particles else 1
         self.gradient = check_choice(gradient, "gradient", ("reparameterised", "doubly"))
 
     def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:
@@ -73,38 +77,45 @@ class ImportanceELBO(Objective):
     def _estimate(self, model_trace: Trace, guide_trace: Trace) -> Estimate:
         measured = super()._estimate(model_trace, guide_trace)
         log_weights, beta, scale = self._log_weights(model_trace, guide_trace)
-        bounds = log_weights.logsumexp(0) - math.log(len(log_weights))
+        rows = log_weights.reshape(self.num_particles, -1)
+        bounds = rows.logsumexp(0) - math.log(self.num_particles)
         if self.gradient == "doubly":
-            share = log_weights.detach().softmax(0)
-            surrogate = (share * log_weights).sum(0)
+            share = rows.detach().softmax(0)
+            surrogate = (share * rows).sum(0)
             bounds = bounds.detach() + surrogate - surrogate.detach()
             (site,) = latents_of(guide_trace, guide=True).values()
-            site["gradient"].factor = 1 - beta + beta * share if self.num_particles > 1 else 1.0
+            if self.num_particles > 1:
+                site["gradient"].factor = 1 - beta + beta * share.reshape(log_weights.shape)
         terms = {"importance_loss": -scale * bounds.sum()}
         return replace(measured, terms=terms, weights={"importance_loss": 1.0})
 
     def _log_weights(self, model_trace: Trace, guide_trace: Trace) -> tuple[Tensor, Beta, float]:
-        """Return the log-weights `[particles, batch]`, β, and the plate's size / batch."""
+        """Return the log-weights, β, and the plate's size / batch.
+
+        The log-weights have the plates' shape, with the draws and the data in their places and 1
+        elsewhere: `[particles, 1, batch]`, say.
+        """
         latents = latents_of(guide_trace, guide=True)
         plate = data_plate(model_trace)
         sites: list[Any] = [site for site in model_trace.nodes.values() if site["type"] == "sample"]
-        batch = plate.size if plate else 0
-        if plate is None or (self.gradient == "doubly" and len(latents) != 1):
+        if plate is None or plate.dim is None or (self.gradient == "doubly" and len(latents) != 1):
             raise ValueError(
                 f"guide: expected {'one latent site' if plate else 'sites'} in a plate of the data "
                 f'for gradient="{self.gradient}", got {sorted(latents)}; use '
                 'gradient="reparameterised", or ELBO'
             )
-        scale = (plate.full_size or batch) / batch
+        kept = {plate.dim: plate.size}
+        if self.num_particles > 1:
+            kept[-self.max_plate_nesting] = self.num_particles
+        scale = (plate.full_size or plate.size) / plate.size
         beta = next((site.get("beta", 1.0) for site in latents.values()), 1.0)
         total = torch.zeros(())
-        for site in [*sites, *latents.values()]:
-            _check(site, batch=batch, scale=scale, beta=beta)
         for site in sites:
             weight = 1.0 if site["is_observed"] else beta
-            total = total + weight * self._rows(_log_prob(site, site["value"]), batch)
+            total = total + weight * self._rows(site, _log_prob(site, site["value"]), kept, scale)
         for site in latents.values():
-            total = total - beta * self._rows(self._log_q(site), batch)
+            _check_beta(site, beta)
+            total = total - beta * self._rows(site, self._log_q(site), kept, scale)
         return total, beta, scale
 
     def _log_q(self, site: Any) -> Tensor:
@@ -116,15 +127,33 @@ class ImportanceELBO(Objective):
         fixed = _log_prob(site, value.detach())
         return log_q - fixed + fixed.detach()
 
-    def _rows(self, log_prob: Tensor, batch: int) -> Tensor:
-        """Return `[particles, batch]`."""
-        allowed = torch.Size([batch]), torch.Size([self.num_particles, batch])
-        if log_prob.shape not in allowed:
+    def _rows(self, site: Any, log_prob: Tensor, kept: dict[int, int], scale: float) -> Tensor:
+        """Weigh, and sum over all plates but those in `kept`: of the data, and of the draws."""
+        frames = [f for f in site["cond_indep_stack"] if f.name not in VECTORISATION_PLATES]
+        if all(kept.get(frame.dim) != frame.size for frame in frames):
             raise ValueError(
-                f"model, guide: expected a log-probability for each of {batch} data, in one plate, "
-                f"got shape {list(log_prob.shape)}; there is no importance bound for global sites"
+                f"site {site['name']!r}: expected it in the plate of the data, got "
+                f"{[frame.name for frame in frames]}; there is no importance bound for global sites"
             )
-        return log_prob.expand(self.num_particles, batch)
+        whole = self._weight(site, scale, inner=len(frames) > 1) * log_prob
+        dims = range(min(*kept, -whole.dim()), 0)
+        whole = whole.reshape((1,) * (len(dims) - whole.dim()) + whole.shape)
+        others = [dim for dim in dims if dim not in kept]
+        whole = whole.sum(others, keepdim=True) if others else whole
+        return whole.expand([kept.get(dim, 1) for dim in dims])
+
+    def _weight(self, site: Any, scale: float, *, inner: bool) -> float | Tensor:
+        """Return what the site weighs against the data: 1, or the power that it is raised to."""
+        own, observed = site["scale"], site["is_observed"]
+        if not isinstance(own, Tensor) and abs(own / scale - 1) < 1e-6:
+            return 1.0
+        plain = self.gradient == "reparameterised"
+        if (isinstance(own, Tensor) and (observed or plain)) if inner else observed:
+            return own / scale
+        raise ValueError(
+            f"site {site['name']!r}: expected the scale {scale} of the plate of the data, got "
+            f"{own}; an importance bound weighs no latent or datum by itself"
+        )
 
 
 class ScaledGradient:
@@ -149,14 +178,7 @@ def _log_prob(site: Any, value: Tensor) -> Tensor:
     return scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"])
 
 
-def _check(site: Any, *, batch: int, scale: float, beta: Beta) -> None:
-    """Raise ValueError if a site has another scale or β than the data."""
-    own = site["scale"]
-    if isinstance(own, Tensor) or abs(own / scale - 1) > 1e-6:
-        raise ValueError(
-            f"site {site['name']!r}: expected the scale {scale} of the plate of the data, got "
-            f"{own}; an importance bound weighs no site or datum by itself"
-        )
+def _check_beta(site: Any, beta: Beta) -> None:
     if "beta" in site and differ(site["beta"], beta):
         raise ValueError(
             f"beta: expected one β for all latent sites, got {site['beta']} at site "

@@ -46,7 +46,7 @@ def log_weights(pair, k, x):
     """Draws of log p(x, z)/q(z|x) `[k, len(x)]`."""
     objective = ImportanceELBO(k)
     ((model, guide),) = objective._get_traces(pair.model, pair.guide, (x,), {})
-    return objective._log_weights(model, guide)[0]
+    return objective._log_weights(model, guide)[0].reshape(k, len(x))
 
 
 @torch.no_grad()
