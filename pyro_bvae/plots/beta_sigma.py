@@ -114,7 +114,7 @@ def equal_mean_curves(
     betas: Sequence[float],
     prior_scales: Sequence[float],
     *,
-    title: str = "E μ²: the same along β/σ_z² = constant",
+    title: str = "E μ²: the same where β/σ_z² is (dashed)",
     ax: Axes | None = None,
 ) -> Axes:
     """Draw how far the means of q are from 0, over β and 1/σ_z², with the lines of equal β/σ_z².
@@ -155,11 +155,9 @@ def equal_mean_curves(
     ends = x[[0, -1]]
     for product in np.geomspace(x[0] * y[0], x[-1] * y[-1], 9)[1:-1]:
         ax.plot(ends, product / ends, "--", color=ORANGE, lw=1)
-    ax.plot([], [], "--", color=ORANGE, lw=1, label="β/σ_z² = constant")
     ax.set_xlim(x[0], x[-1])
     ax.set_ylim(y[0], y[-1])
     label(ax, title=title, x="1/σ_z²", y="β")
-    legend(ax, loc="upper right")
     return ax
 
 

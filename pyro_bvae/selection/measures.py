@@ -40,11 +40,11 @@ def measure(
     values = evaluate(pair, x, batch_size=_BATCH)
     mean, variance = (moment.double() for moment in posterior_moments(pair, x))
     kl = np.asarray(values["kl_per_latent.z"], dtype=float)
-    bounds = [importance_bound(pair, part, num_particles=num_particles) for part in x.split(_BATCH)]
+    bound = importance_bound(pair, x, num_particles=num_particles)
     scales = [_scale(pair, "prior"), _scale(pair, "likelihood")]
     return {
         **{name: float(values[name]) for name in ("elbo", "reconstruction", "kl")},
-        "importance_bound": torch.cat(bounds).double().mean().item(),
+        "importance_bound": bound.mean().item(),
         "active": int((kl > ACTIVE_ABOVE).sum()),
         "likelihood_scale_after": scales[1].square().mean().sqrt().item(),
         **_best_r2(mean[:, torch.as_tensor(kl > ACTIVE_ABOVE)], factors),
