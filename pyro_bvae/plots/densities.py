@@ -74,7 +74,8 @@ def density_regions(
         ax.add_patch(Rectangle((extent[0], extent[2]), 0, 0, color=shades[-1], label=name))
     else:
         widths = np.linspace(0.9, 1.6, len(levels))
-        ax.contour(x, y, values, levels=levels, colors=colour, linewidths=widths)
+        lines = {"colors": colour, "linewidths": widths, "linestyles": "solid"}
+        ax.contour(x, y, values, levels=levels, **lines)
         ax.plot([], [], color=colour, lw=1.4, label=name)
     left, right, bottom, top = extent
     ax.set(xlim=(left, right), ylim=(bottom, top))
@@ -187,5 +188,5 @@ def _level(values: Array, share: float) -> float:
 
 def _around(points: Array) -> tuple[float, float, float, float]:
     low, high = points.min(0), points.max(0)
-    margin = 0.3 * (high - low) + 1e-3
+    margin = 0.15 * (high - low) + 1e-3
     return (*(low - margin)[:1], *(high + margin)[:1], *(low - margin)[1:], *(high + margin)[1:])
