@@ -30,6 +30,7 @@ def test_edges_are_the_ellipses_of_a_normal():
     log_density = normal(1.0, 0.5).log_prob
     ax = density_regions(lambda z: log_density(z) - 3.0, EXTENT, shares=(0.9, 0.5), grid=401)
     paths = ax.collections[0].get_paths()
+    assert all(dashes is None for _, dashes in ax.collections[0].get_linestyle())
     for path, share in zip(paths, (0.9, 0.5), strict=True):
         radii = ((path.vertices / [1.0, 0.5]) ** 2).sum(-1)
         assert radii == pytest.approx(-2 * math.log(1 - share), rel=0.03)
