@@ -74,8 +74,7 @@ def density_regions(
         ax.add_patch(Rectangle((extent[0], extent[2]), 0, 0, color=shades[-1], label=name))
     else:
         widths = np.linspace(0.9, 1.6, len(levels))
-        lines = {"colors": colour, "linewidths": widths, "linestyles": "solid"}
-        ax.contour(x, y, values, levels=levels, **lines)
+        ax.contour(x, y, values, levels, colors=colour, linewidths=widths, linestyles="solid")
         ax.plot([], [], color=colour, lw=1.4, label=name)
     left, right, bottom, top = extent
     ax.set(xlim=(left, right), ylim=(bottom, top))

@@ -40,7 +40,7 @@ def test_codes_that_are_the_priors_own_fill_its_regions_as_it_does():
     prior = normal(1.0, 2.0)
     ax = aggregate_and_prior(prior.sample((4000,)), prior.log_prob, extent=(-6, 6, -12, 12))
     (told,) = [text.get_text() for text in ax.get_legend().get_texts()]
-    half, most = (float(share) for share in re.findall(r"(\d+)%", told))
+    half, most = map(float, re.search(r"with (\d+)% and (\d+)%", told).groups())
     # four deviations of a share of 4000, and half of the last digit shown
     assert half == pytest.approx(50, abs=4 * 100 * (0.25 / 4000) ** 0.5 + 0.5)
     assert most == pytest.approx(90, abs=4 * 100 * (0.09 / 4000) ** 0.5 + 0.5)
