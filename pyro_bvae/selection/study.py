@@ -62,7 +62,8 @@ def beta_sigma_study(
         run: a directory. A cell that is finished there is read and not trained again; one that
             was stopped goes on.
         progress: show a progress bar of the cells.
-        fitting: more for `fit`, such as `batch_size`, `optim`, `objective`.
+        fitting: more for `fit`, such as `batch_size`, `optim`, `objective`, `compile`. Each cell
+            records or compiles its steps anew; "auto", the default, does so where it pays.
 
     Returns: "beta", "prior_scale", "likelihood_scale", "seed", and what `measures.measure` lists.
 
