@@ -1,6 +1,7 @@
 """Checks at the door that several parts share."""
 
-from numbers import Integral
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -17,6 +18,15 @@ def check_count(count: Any, name: str) -> int:
 def check_latents(latents: Any) -> int:
     """Return `latents` as an int if it is a whole number ≥ 1, else raise ValueError."""
     return check_count(latents, "latents")
+
+
+def check_number(value: Any, name: str, *, positive: bool = False) -> float:
+    """Return `value` as a float if it is a finite number ≥ 0, or > 0, else raise ValueError."""
+    good = isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < math.inf
+    if not good or (positive and value == 0):
+        expected = f"a finite number {'> 0' if positive else '>= 0'}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return float(value)
 
 
 def check_data(x: Tensor, *, integers: bool = False) -> None:

@@ -5,6 +5,7 @@ from pyro_bvae.models.conditional import ConditionalVAE
 from pyro_bvae.models.hierarchical import HierarchicalVAE
 from pyro_bvae.models.joint import JointVAE
 from pyro_bvae.models.one_hot import Classifier
+from pyro_bvae.models.partial_factors import PartialFactorsVAE
 from pyro_bvae.models.semi_supervised import SemiSupervisedVAE
 from pyro_bvae.models.traversal import prior_values, traverse
 from pyro_bvae.models.vae import VAE
@@ -16,6 +17,7 @@ __all__ = [
     "HierarchicalVAE",
     "InformationBottleneck",
     "JointVAE",
+    "PartialFactorsVAE",
     "SemiSupervisedVAE",
     "prior_values",
     "traverse",

@@ -1,8 +1,5 @@
 """The conditional VAE: prior, likelihood and posterior given a context."""
 
-import inspect
-from typing import Any
-
 import pyro
 import torch
 from pyro import poutine
@@ -15,6 +12,7 @@ from pyro_bvae.models.parts import (
     check_observed,
     check_parts,
     check_shape,
+    check_takes_context,
     data_plate,
 )
 from pyro_bvae.posteriors import Posterior
@@ -64,8 +62,8 @@ class ConditionalVAE(nn.Module):
     def __init__(self, prior: Prior, likelihood: Likelihood, posterior: Posterior) -> None:
         super().__init__()
         check_parts(prior, likelihood, posterior)
-        _check_takes_context("decoder", getattr(likelihood, "decoder", None))
-        _check_takes_context("encoder", getattr(posterior, "encoder", None))
+        check_takes_context("decoder", getattr(likelihood, "decoder", None))
+        check_takes_context("encoder", getattr(posterior, "encoder", None))
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
@@ -136,17 +134,3 @@ class ConditionalVAE(nn.Module):
         if x is not None:
             check_observed(x, self.likelihood)
         check_context(context, None if x is None else len(x))
-
-
-def _check_takes_context(name: str, network: Any) -> None:
-    if not isinstance(network, nn.Module):
-        return
-    try:
-        inspect.signature(network.forward).bind(None, None)
-    except TypeError as error:
-        wrapper = f"Context{name.title()}({name}, ...)"
-        raise TypeError(
-            f"{name}: expected a network of two arguments, the second the context, got a "
-            f"{type(network).__name__}; wrap it as {wrapper}, or as NoContext({name}) to leave the "
-            "context out"
-        ) from error

@@ -5,7 +5,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_count
+from pyro_bvae.checks import check_count, check_number
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.one_hot import Classifier, OneHotClass, StraightThroughClass
 from pyro_bvae.models.parameters import register
@@ -79,13 +79,11 @@ class JointVAE(nn.Module):
         check_parts(prior, likelihood, posterior)
         check_part("classifier", classifier, Classifier)
         check_decoder(likelihood, prior.latents + classifier.classes, "latents and classes")
-        if not 0 < temperature < float("inf"):
-            raise ValueError(f"temperature: expected a number > 0, got {temperature!r}")
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
         self.classifier = classifier
-        self.temperature = temperature
+        self.temperature = check_number(temperature, "temperature", positive=True)
         self.register_buffer("class_logits", torch.zeros(classifier.classes))
 
     def model(self, x: Tensor | None = None, *, size: int | None = None) -> Tensor:

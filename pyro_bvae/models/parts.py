@@ -1,5 +1,6 @@
 """What every model does alike: check its parts and its data, and open the plate of the data."""
 
+import inspect
 from typing import Any
 
 import pyro
@@ -81,6 +82,21 @@ def check_context(context: tuple[Tensor, ...], batch: int | None) -> None:
                 f"context: expected {batch or 'at least one'} rows, one for each datum, got shape "
                 f"{list(one.shape)}"
             )
+
+
+def check_takes_context(name: str, network: Any) -> None:
+    """Raise TypeError if the network is a module that takes no context beside its input."""
+    if not isinstance(network, nn.Module):
+        return
+    try:
+        inspect.signature(network.forward).bind(None, None)
+    except TypeError as error:
+        wrapper = f"Context{name.title()}({name}, ...)"
+        raise TypeError(
+            f"{name}: expected a network of two arguments, the second the context, got a "
+            f"{type(network).__name__}; wrap it as {wrapper}, or as NoContext({name}) to leave the "
+            "context out"
+        ) from error
 
 
 def data_plate(rows: Tensor | None, size: int | None) -> pyro.plate:

@@ -1,15 +1,12 @@
 """A VAE whose latents include a class that is known for some of the data."""
 
-from math import inf
-from typing import Any
-
 import pyro
 import torch
 from pyro import poutine
 from pyro.distributions import Categorical
-from pyro.poutine.messenger import Messenger
 from torch import Tensor, nn
 
+from pyro_bvae.checks import check_number
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.one_hot import Classifier, MeanClass, OneHotClass
 from pyro_bvae.models.parameters import register
@@ -19,26 +16,17 @@ from pyro_bvae.models.parts import (
     check_part,
     check_parts,
     check_shape,
+    check_takes_context,
     data_plate,
     under_plates,
 )
+from pyro_bvae.models.weighted import Weighted
 from pyro_bvae.networks.context import check_labels
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.priors import Prior
 from pyro_bvae.types import Distribution
 
 _CERTAIN = 1e4
-
-
-class Weighted(Messenger):
-    """Multiply the scale of sites by weights ≥ 0; `poutine.scale` refuses a weight of 0."""
-
-    def __init__(self, weights: float | Tensor) -> None:
-        super().__init__()
-        self.weights = weights
-
-    def _process_message(self, msg: Any) -> None:
-        msg["scale"] = self.weights * msg["scale"]
 
 
 class SemiSupervisedVAE(nn.Module):
@@ -106,15 +94,14 @@ class SemiSupervisedVAE(nn.Module):
         check_parts(prior, likelihood, posterior)
         check_part("posterior", posterior, AmortisedPosterior)
         check_part("classifier", classifier, Classifier)
+        check_takes_context("encoder", posterior.encoder)
         self.classes = classifier.classes
         check_decoder(likelihood, prior.latents + self.classes, "latents and classes")
-        if not 0 <= alpha < inf:
-            raise ValueError(f"alpha: expected a finite number >= 0, got {alpha!r}")
         self.prior = prior
         self.likelihood = likelihood
         self.posterior = posterior
         self.classifier = classifier
-        self.alpha = alpha
+        self.alpha = check_number(alpha, "alpha")
         self.register_buffer("class_logits", torch.zeros(self.classes))
         self.register_buffer("one_hot", torch.eye(self.classes), persistent=False)
 

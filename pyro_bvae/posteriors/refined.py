@@ -1,8 +1,6 @@
 """The refined posterior: a posterior improved for each datum by a few gradient steps."""
 
-import math
 from contextlib import suppress
-from numbers import Real
 from typing import Any
 
 import torch
@@ -10,7 +8,7 @@ from pyro import poutine
 from torch import Tensor, nn
 from torch.distributions import kl_divergence
 
-from pyro_bvae.checks import check_count
+from pyro_bvae.checks import check_count, check_number
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.posteriors.base import Posterior
 from pyro_bvae.types import Distribution
@@ -77,8 +75,8 @@ class RefinedPosterior(Posterior):
         self._parts: tuple[Any, Any] = (prior, likelihood)
         self.steps = check_count(steps, "steps")
         self.num_particles = check_count(num_particles, "num_particles")
-        self.rate = _check_number(rate, "rate", positive=True)
-        self.beta = _check_number(beta, "beta", positive=False)
+        self.rate = check_number(rate, "rate", positive=True)
+        self.beta = check_number(beta, "beta")
 
     def forward(self, x: Tensor, *context: Tensor) -> Distribution:
         """Return q(z|x)."""
@@ -126,12 +124,3 @@ class RefinedPosterior(Posterior):
         with suppress(NotImplementedError):
             return fit - self.beta * kl_divergence(q, p)
         return fit - self.beta * (q.log_prob(z) - p.log_prob(z)).mean(0)
-
-
-def _check_number(value: float, name: str, *, positive: bool) -> float:
-    good = isinstance(value, Real) and not isinstance(value, bool) and 0 <= value < math.inf
-    if not good or (positive and value == 0):
-        raise ValueError(
-            f"{name}: expected a finite number {'> 0' if positive else '>= 0'}, got {value!r}"
-        )
-    return float(value)

@@ -16,6 +16,7 @@ from pyro_bvae.models import (
     HierarchicalVAE,
     InformationBottleneck,
     JointVAE,
+    PartialFactorsVAE,
     SemiSupervisedVAE,
 )
 from pyro_bvae.networks import (
@@ -39,6 +40,8 @@ def noise(*shape: int, seed: int = 0) -> Tensor:
 X = torch.sigmoid(noise(BATCH, *SHAPE))
 CLASS = torch.tensor([2, 0, 1, 1, 2])
 SOME = torch.tensor([2, -1, 1, -1, -1])
+FACTORS = noise(BATCH, 2, seed=1)
+KNOWN = torch.tensor([[1, 1], [0, 0], [1, 0], [0, 1], [0, 0]]).bool()
 Terms = dict[str, Tensor]
 """What one datum costs, `[batch]`: "reconstruction" and "kl_SITE", of known draws."""
 
@@ -120,6 +123,24 @@ class Case:
             rows["kl_y"].append(log_classes - entropy)
         return {name: torch.stack(values) for name, values in rows.items()}
 
+    def _PartialFactorsVAE(
+        self, sites: dict[str, Tensor], x: Tensor, factors: Tensor, known: Tensor
+    ) -> Terms:
+        m, z, y = self.model, sites["z"], sites["y"]
+        assert torch.equal(y[known], factors[known])
+        assert not torch.isclose(y, factors)[~known].any()
+        q_y = normal(m.regressor.head(m.regressor.encoder(x)))
+        joined = torch.cat([x.flatten(1), y], 1)
+        logits = m.likelihood.decoder(torch.cat([z, y], 1))
+        prior = Normal(torch.zeros(2), torch.ones(2))
+        told = torch.stack([(q_y.log_prob(factors)[i][k]).sum() for i, k in enumerate(known)])
+        costs = torch.where(known, -prior.log_prob(factors), kl_divergence(q_y, prior))
+        return {
+            "reconstruction": cross_entropy(logits, x) - m.alpha * told,
+            "kl_z": standard_kl(m.posterior.head(m.posterior.encoder.encoder(joined))),
+            "kl_y": costs.sum(1),
+        }
+
 
 def normal(numbers: Tensor) -> Normal:
     loc, log_variance = numbers.chunk(2, -1)
@@ -190,4 +211,17 @@ def semi_supervised(alpha: float = 2.0) -> Case:
     return Case(model, (X, SOME), {"y": ["data"], "label": ["data"], "z": both, "x": both})
 
 
-CASES = [conditional, bottleneck, hierarchical, joint, semi_supervised]
+def partial_factors(alpha: float = 2.0) -> Case:
+    encoder = ContextEncoder(mlp_encoder((PIXELS + 2,), hidden=(4,)))
+    model = PartialFactorsVAE(
+        NormalPrior(LATENTS),
+        BernoulliLikelihood(mlp_decoder(LATENTS + 2, SHAPE, hidden=(4,))),
+        MeanFieldPosterior(encoder, latents=LATENTS),
+        MeanFieldPosterior(mlp_encoder(SHAPE, hidden=(4,)), latents=2),
+        alpha=alpha,
+    )
+    plates = {name: ["data"] for name in ("y", "z", "factors", "x")}
+    return Case(model, (X, FACTORS, KNOWN), plates)
+
+
+CASES = [conditional, bottleneck, hierarchical, joint, semi_supervised, partial_factors]

@@ -104,7 +104,7 @@ def test_refuses_parts():
         JointVAE(*parts, mlp_encoder((3,)))
     with pytest.raises(ValueError, match="expected a decoder of 6 numbers, latents and classes"):
         JointVAE(*parts, Classifier(mlp_encoder((3,)), classes=4))
-    with pytest.raises(ValueError, match=r"temperature: expected a number > 0, got 0\.0"):
+    with pytest.raises(ValueError, match=r"temperature: expected a finite number > 0, got 0\.0"):
         JointVAE(*parts, model.classifier, temperature=0.0)
     with pytest.raises(ValueError, match="classes: expected"):
         Classifier(mlp_encoder((3,)), classes=1)
