@@ -81,6 +81,7 @@ class InformationBottleneck(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes `[batch, latents]` of x."""
+        check_data(x, integers=True)
         return self.posterior.code(x)
 
     @torch.no_grad()
@@ -99,16 +100,19 @@ class InformationBottleneck(nn.Module):
         with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
             return self.decode(self.prior().sample((n,)))
 
-    def check(self, x: Tensor) -> None:
-        """Raise ValueError if x holds a NaN or an infinity."""
+    def check(self, x: Tensor, y: Tensor | None = None) -> None:
+        """Raise ValueError if x is not finite, or y impossible; TypeError if there is no y."""
         check_finite(x)
+        if y is None:
+            raise TypeError("y: expected data (x, y), what the code is to tell of, got x alone")
+        check_observed(y, self.likelihood, "y")
 
     def _plate(self, x: Tensor | None, y: Tensor | None, size: int | None) -> pyro.plate:
         if x is not None:
             check_data(x, integers=True)
         if y is None:
             return data_plate(x, size)
-        check_observed(y, self.likelihood)
+        check_observed(y, self.likelihood, "y")
         if x is None or len(x) != len(y):
             raise ValueError(
                 f"y: expected as many as x, {0 if x is None else len(x)}, got {len(y)}"

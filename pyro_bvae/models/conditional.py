@@ -15,6 +15,7 @@ from pyro_bvae.models.parts import (
     check_takes_context,
     data_plate,
 )
+from pyro_bvae.networks.context import OneHot, check_labels
 from pyro_bvae.posteriors import Posterior
 from pyro_bvae.priors import Prior
 from pyro_bvae.types import Distribution
@@ -102,11 +103,13 @@ class ConditionalVAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor, *context: Tensor) -> Tensor:
         """Return the codes `[batch, latents]` of x, given the context."""
+        self._check(x, context)
         return self.posterior.code(x, *context)
 
     @torch.no_grad()
     def decode(self, z: Tensor, *context: Tensor) -> Tensor:
         """Return what stands for p(x|z,c) `[batch, *shape]`: its mean, as a rule."""
+        check_context(context, len(z))
         return self.likelihood.point(z, *context)
 
     def reconstruct(self, x: Tensor, *context: Tensor) -> Tensor:
@@ -126,9 +129,16 @@ class ConditionalVAE(nn.Module):
         with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
             return self.prior(*context)
 
-    def check(self, x: Tensor) -> None:
-        """Raise ValueError if x holds values that the likelihood cannot draw."""
-        self.likelihood.check(x)
+    def check(self, x: Tensor, *context: Tensor) -> None:
+        """Raise ValueError if the likelihood cannot draw x, or there is no such class.
+
+        Raises: TypeError if there is no context.
+        """
+        self._check(x, context)
+        for module in self.modules():
+            embed = getattr(module, "embed", getattr(module, "network", None))
+            if isinstance(embed, OneHot) and len(context) == 1:
+                check_labels(context[0], embed.features)
 
     def _check(self, x: Tensor | None, context: tuple[Tensor, ...]) -> None:
         if x is not None:

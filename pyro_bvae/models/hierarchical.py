@@ -5,7 +5,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_count
+from pyro_bvae.checks import check_count, check_data
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
 from pyro_bvae.models.parts import (
@@ -107,6 +107,7 @@ class HierarchicalVAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes of the lower layer, `[batch, latents of z₁]`."""
+        check_data(x, integers=self.likelihood.integers)
         return self.posterior.code(x)
 
     @torch.no_grad()
@@ -136,7 +137,7 @@ class HierarchicalVAE(nn.Module):
             z2 = self.prior().sample((n,))
         return self.decode(self.layer(z2).sample())
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor, *_: Tensor) -> None:
         """Raise ValueError if x holds values that the likelihood cannot draw."""
         self.likelihood.check(x)
 

@@ -5,7 +5,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_count, check_number
+from pyro_bvae.checks import check_count, check_data, check_number
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.one_hot import Classifier, OneHotClass, StraightThroughClass
 from pyro_bvae.models.parameters import register
@@ -110,6 +110,7 @@ class JointVAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes `[batch, latents]` of x, without the classes."""
+        check_data(x, integers=self.likelihood.integers)
         return self.posterior.code(x)
 
     @torch.no_grad()
@@ -120,6 +121,11 @@ class JointVAE(nn.Module):
     @torch.no_grad()
     def decode(self, z: Tensor, y: Tensor) -> Tensor:
         """Return what stands for p(x|z,y), for classes y `[batch, classes]`, one-hot."""
+        if y.shape != (*z.shape[:-1], self.classifier.classes):
+            raise ValueError(
+                f"y: expected one-hot classes {[*z.shape[:-1], self.classifier.classes]}, a row "
+                f"for each z, got {list(y.shape)}; of class numbers take networks.OneHot"
+            )
         return self.likelihood.point(torch.cat([z, y.to(z)], -1))
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -135,7 +141,7 @@ class JointVAE(nn.Module):
             z = self.prior().sample((n,))
         return self.decode(z, OneHotClass(logits=self.class_logits).sample((n,)))
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor, *_: Tensor) -> None:
         """Raise ValueError if x holds values that the likelihood cannot draw."""
         self.likelihood.check(x)
 

@@ -178,8 +178,8 @@ class PartialFactorsVAE(nn.Module):
             return self.decode(self.prior().sample((rows,)), factors)
 
     def check(self, x: Tensor, factors: Tensor | None = None, known: Tensor | None = None) -> None:
-        """Raise ValueError if x holds values that the likelihood cannot draw."""
-        self.likelihood.check(x)
+        """Raise as `model` does."""
+        self._check(x, factors, known)
 
     def _regress(self, x: Tensor, factors: Tensor | None, known: Tensor | None) -> Distribution:
         q = self.regressor(x).base_dist

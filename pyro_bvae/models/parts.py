@@ -49,11 +49,16 @@ def check_decoder(likelihood: Likelihood, width: int, what: str) -> None:
         )
 
 
-def check_observed(x: Tensor, likelihood: Likelihood) -> None:
+def check_observed(x: Tensor, likelihood: Likelihood, name: str = "x") -> None:
     """Raise unless x is data; with Pyro's validation on, data that the likelihood can draw."""
-    check_data(x, integers=likelihood.integers)
-    if is_validation_enabled():
-        likelihood.check(x)
+    try:
+        check_data(x, integers=likelihood.integers)
+        if is_validation_enabled():
+            likelihood.check(x)
+    except (TypeError, ValueError) as error:
+        if name == "x":
+            raise
+        raise type(error)(f"{name}, the likelihood's x: {error}") from error
 
 
 def check_shape(x: Tensor, likelihood: Distribution, name: str = "x") -> None:

@@ -155,6 +155,8 @@ class SemiSupervisedVAE(nn.Module):
     def decode(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return what stands for p(x|z,y) `[batch, *shape]`, for class numbers `[batch]`."""
         check_labels(labels, self.classes)
+        if len(labels) != len(z):
+            raise ValueError(f"labels: expected one for each z, {len(z)}, got {len(labels)}")
         return self.likelihood.point(torch.cat([z, self.one_hot[labels]], -1))
 
     def reconstruct(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
@@ -164,18 +166,20 @@ class SemiSupervisedVAE(nn.Module):
     @torch.no_grad()
     def sample(self, labels: Tensor) -> Tensor:
         """Decode a draw of z from the prior for each of these classes: `[batch, *shape]`."""
+        check_labels(labels, self.classes)
         with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
             return self.decode(self.prior().sample((len(labels),)), labels)
 
-    def check(self, x: Tensor) -> None:
-        """Raise ValueError if x holds values that the likelihood cannot draw."""
+    def check(self, x: Tensor, labels: Tensor | None = None) -> None:
+        """Raise ValueError if the likelihood cannot draw x, or labels are no classes."""
         self.likelihood.check(x)
+        self._check_labels(x, labels)
 
     def _known(self, x: Tensor, labels: Tensor | None) -> Tensor:
         guess = self.predict(x).argmax(-1)
         if labels is None:
             return guess
-        check_labels(labels, self.classes, missing=True)
+        self._check_labels(x, labels)
         return torch.where(labels < 0, guess, labels)
 
     def _observe_labels(self, x: Tensor, labels: Tensor | None) -> None:
@@ -198,14 +202,18 @@ class SemiSupervisedVAE(nn.Module):
     def _plate(self, x: Tensor | None, labels: Tensor | None, size: int | None) -> pyro.plate:
         if x is not None:
             check_observed(x, self.likelihood)
-        if labels is not None:
-            check_labels(labels, self.classes, missing=True)
-            if x is None or len(labels) != len(x):
-                raise ValueError(
-                    f"labels: expected one for each x, {0 if x is None else len(x)}, got "
-                    f"{len(labels)}; write −1 where the class is not known"
-                )
+        self._check_labels(x, labels)
         return data_plate(x, size)
+
+    def _check_labels(self, x: Tensor | None, labels: Tensor | None) -> None:
+        if labels is None:
+            return
+        check_labels(labels, self.classes, missing=True)
+        if x is None or len(labels) != len(x):
+            raise ValueError(
+                f"labels: expected one for each x, {0 if x is None else len(x)}, got "
+                f"{len(labels)}; write −1 where the class is not known"
+            )
 
 
 def _over_classes(y: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ import torch
 from pyro import poutine
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_count
+from pyro_bvae.checks import check_count, check_data
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
 from pyro_bvae.models.parts import check_observed, check_parts, check_shape, data_plate
@@ -95,6 +95,7 @@ class VAE(nn.Module):
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Return the codes `[batch, latents]` of x: `posterior.code`, the means of q(z|x)."""
+        check_data(x, integers=self.likelihood.integers)
         return self.posterior.code(x)
 
     @torch.no_grad()
@@ -117,7 +118,7 @@ class VAE(nn.Module):
         with poutine.replay(trace=poutine.trace(self.prior.guide).get_trace()):
             return self.prior()
 
-    def check(self, x: Tensor) -> None:
+    def check(self, x: Tensor, *_: Tensor) -> None:
         """Raise ValueError if x holds values that the likelihood cannot draw."""
         self.likelihood.check(x)
 

@@ -103,7 +103,7 @@ class Loop:
         self.modules = modules_of(pair)
         self._random: State = None
         self.keywords = {"size": len(source)} if takes_size(pair) else {}
-        self.check: Callable[[Tensor], object] = checked(pair, source)
+        self.check: Callable[..., object] = checked(pair, source)
 
     def records(
         self, steps: int, *, pause: Callable[[], bool], progress: bool
@@ -214,7 +214,7 @@ class Loop:
 
     def _take(self, indices: Tensor, *, validate: bool) -> Mapping[str, Tensor]:
         batch = read(self.source, self.group.share(indices), self.pair)
-        self.check(batch[0])
+        self.check(*batch)
         with pyro.validation_enabled(validate):
             return self.svi.step_terms(*batch, **self.keywords)[1]
 

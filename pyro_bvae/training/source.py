@@ -125,14 +125,14 @@ def _parts(batch: Batch) -> tuple[Tensor, ...]:
     return batch if isinstance(batch, tuple) else (batch,)
 
 
-def checked(pair: PairLike, source: Source) -> Callable[[Tensor], object]:
+def checked(pair: PairLike, source: Source) -> Callable[..., object]:
     """Check data in memory against the pair's likelihood at once, all other data when read.
 
     Returns: the check for a batch, which does nothing if all has been checked.
     """
-    check: Callable[[Tensor], object] = getattr(pair, "check", lambda _: None)
+    check: Callable[..., object] = getattr(pair, "check", lambda *_: None)
     if not (isinstance(source, Tensor) or getattr(source, "in_memory", False)):
         return check
     for indices in torch.arange(len(source)).split(_CHUNK):
-        check(_parts(source[indices])[0])
-    return lambda _: None
+        check(*_parts(source[indices]))
+    return lambda *_: None

@@ -15,9 +15,25 @@ from pyro.poutine.runtime import _PYRO_STACK
 
 from pyro_bvae import evaluate, fit, tempered
 from pyro_bvae.diagnostics import check_pair
+from pyro_bvae.likelihoods import BernoulliLikelihood
+from pyro_bvae.models import InformationBottleneck
+from pyro_bvae.networks import mlp_decoder, mlp_encoder
 from pyro_bvae.objectives import ELBO
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import CompiledSVI
-from tests.models.cases import BATCH, CASES, SHAPE, semi_supervised
+from tests.models.cases import (
+    BATCH,
+    CASES,
+    CLASS,
+    SHAPE,
+    X,
+    bottleneck,
+    conditional,
+    hierarchical,
+    joint,
+    semi_supervised,
+)
 
 all_cases = pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
 
@@ -199,6 +215,60 @@ def test_refuses_an_x_that_is_no_data(make):
             with pytest.raises(error, match=message):
                 function(x, *rest)
     assert _PYRO_STACK == []
+
+
+LATER = torch.arange(160) == 150
+PIXEL = torch.zeros(160, *SHAPE)
+
+
+def about_bits():
+    return InformationBottleneck(
+        NormalPrior(2),
+        BernoulliLikelihood(mlp_decoder(2, (1,))),
+        MeanFieldPosterior(mlp_encoder(SHAPE), latents=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "rest", "message"),
+    [
+        (lambda: semi_supervised().model, (LATER * -2,), "labels: expected .* got -2 to 0"),
+        (lambda: conditional().model, (LATER * -1,), "labels: expected .* got -1 to 0"),
+        (about_bits, (LATER[:, None] * 7.0,), r"y, the likelihood's x: x: .* in \[0, 1\]"),
+    ],
+)
+def test_fit_checks_every_part_of_the_data(model, rest, message):
+    """Also where it comes after a step was recorded, which reads no values."""
+    with pytest.raises(ValueError, match=message):
+        fit(model(), (PIXEL, *rest), steps=30, batch_size=16, compile="recorded", progress=False)
+
+
+def test_fit_names_the_part_that_is_missing():
+    for case, message in ((bottleneck, "y: expected data"), (conditional, "context: expected at")):
+        with pytest.raises(TypeError, match=message):
+            fit(case().model, X, steps=2, batch_size=5, progress=False)
+
+
+REFUSED = [
+    (conditional, lambda m: m.encode(X), TypeError, "context: expected at least one tensor"),
+    (conditional, lambda m: m.encode(X, CLASS[:3]), ValueError, "context: expected 5 rows"),
+    (conditional, lambda m: m.decode(torch.zeros(5, 2)), TypeError, "context: expected at least"),
+    (semi_supervised, lambda m: m.encode(X, CLASS[:4]), ValueError, "one for each x, 5, got 4"),
+    (semi_supervised, lambda m: m.decode(torch.zeros(5, 2), CLASS[:4]), ValueError, "for each z"),
+    (semi_supervised, lambda m: m.sample(3), TypeError, "labels: expected integers .* got int"),
+    (joint, lambda m: m.decode(torch.zeros(5, 2), CLASS), ValueError, "y: expected one-hot"),
+    (joint, lambda m: m.encode(X.numpy()), TypeError, "x: expected a tensor, got ndarray"),
+    (bottleneck, lambda m: m.encode([1.0]), TypeError, "x: expected a tensor, got list"),
+    (hierarchical, lambda m: m.encode(X.byte()), TypeError, "x: expected floating-point"),
+    (bottleneck, lambda m: m.model(X, CLASS + 1), ValueError, "y, the likelihood's x: x: expected"),
+]
+
+
+@pytest.mark.parametrize(("case", "call", "error", "message"), REFUSED)
+def test_refuses_what_does_not_fit(case, call, error, message):
+    model = case().model
+    with pytest.raises(error, match=message):
+        call(model)
 
 
 def test_the_sum_over_classes_has_no_noise_of_classes():
