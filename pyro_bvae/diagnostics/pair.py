@@ -8,7 +8,7 @@ from typing import Any
 from pyro_bvae.diagnostics.evidence import Finding, gather, isolated
 from pyro_bvae.diagnostics.structure import structure_findings
 from pyro_bvae.diagnostics.trainability import trainability_findings
-from pyro_bvae.types import Pair, PyroFunction, as_pair
+from pyro_bvae.types import HasPair, Pair, PyroFunction
 
 _MARKS = {"ok": "✓", "warning": "!", "problem": "✗"}
 _COLOURS = {"ok": "#2a7a3b", "warning": "#9a6700", "problem": "#b3261e"}
@@ -99,7 +99,12 @@ def check_pair(model: PyroFunction, guide: PyroFunction, *args: Any, **kwargs: A
         → Sample every latent site of the model in the guide, under the same name.
     ...
     """
-    pair = as_pair((model, guide))
+    if not (callable(model) and callable(guide)) or isinstance(model, HasPair):
+        raise TypeError(
+            f"model, guide: expected two Pyro functions, got {type(model).__name__} and "
+            f"{type(guide).__name__}; of a VAE pass vae.model and vae.guide, then the data"
+        )
+    pair = Pair(model, guide)
     with isolated():
         return PairCheck(tuple(_findings(pair, args, kwargs)))
 

@@ -21,6 +21,11 @@ class Likelihood(nn.Module, ABC):
 
     def __init__(self, decoder: nn.Module) -> None:
         super().__init__()
+        if not callable(decoder):
+            raise TypeError(
+                f"decoder: expected a module from z [n, latents] to [n, *shape], got "
+                f"{type(decoder).__name__}"
+            )
         self.decoder = decoder
 
     @abstractmethod

@@ -32,7 +32,10 @@ class ScaledLikelihood(Likelihood):
     ) -> None:
         super().__init__(decoder)
         learned: dict[str, tuple[int, ...]] = {"learned": ()}
-        pixels = shape or getattr(decoder, "shape", None)
+        known = getattr(decoder, "shape", None)
+        pixels = known if shape is None else shape
+        if known is not None and shape is not None and tuple(known) != tuple(shape):
+            raise ValueError(f"shape: expected the decoder's {tuple(known)}, got {tuple(shape)}")
         if pixels is not None:
             learned["per_pixel"] = tuple(pixels)
         elif scale == "per_pixel":

@@ -9,6 +9,7 @@ from torch.distributions import constraints, register_kl
 from torch.nn.functional import gumbel_softmax
 
 from pyro_bvae.checks import check_count
+from pyro_bvae.networks.head import head_of, through
 
 
 class OneHotClass(OneHotCategorical):
@@ -88,15 +89,9 @@ class Classifier(nn.Module):
         self.classes = check_count(classes, "classes")
         if classes < 2:
             raise ValueError("classes: expected at least 2, got 1")
-        width = features or getattr(encoder, "features", None)
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(
-                f"features: {type(encoder).__name__} has no .features to tell its width; pass "
-                f"features=, the second dimension of what it returns (got {width!r})"
-            )
         self.encoder = encoder
-        self.head = nn.Linear(width, classes)
+        self.head = head_of(encoder, classes, features=features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits."""
-        return self.head(self.encoder(x))
+        return through(self.encoder, self.head, x, name="encoder")

@@ -4,6 +4,7 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from pyro_bvae.networks.head import head_of, through
 from pyro_bvae.posteriors.base import Posterior
 from pyro_bvae.types import Distribution
 
@@ -27,14 +28,8 @@ class AmortisedPosterior(Posterior):
         self, encoder: nn.Module, latents: int, *, numbers: int, features: int | None = None
     ) -> None:
         super().__init__(latents)
-        width = features or getattr(encoder, "features", None)
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(
-                f"features: {type(encoder).__name__} has no .features to tell its width; pass "
-                f"features=, the second dimension of what it returns (got {width!r})"
-            )
         self.encoder = encoder
-        self.head = nn.Linear(width, numbers)
+        self.head = head_of(encoder, numbers, features=features)
 
     @abstractmethod
     def family(self, numbers: Tensor) -> Distribution:
@@ -42,14 +37,7 @@ class AmortisedPosterior(Posterior):
 
     def amortised(self, x: Tensor, *context: Tensor) -> Tensor:
         """Return λ(x) `[batch, numbers]`."""
-        features = self.encoder(x, *context)
-        expected = (len(x), self.head.in_features)
-        if features.shape != expected:
-            raise ValueError(
-                f"encoder: expected features of shape {list(expected)}, "
-                f"got {list(features.shape)}; check the encoder or features="
-            )
-        return self.head(features)
+        return through(self.encoder, self.head, x, *context, name="encoder")
 
     def forward(self, x: Tensor, *context: Tensor) -> Distribution:
         """Return q(z|x)."""

@@ -27,8 +27,12 @@ class Posterior(nn.Module, ABC):
         """Return q(z|x), or q(z|x, context)."""
 
     def code(self, x: Tensor, *context: Tensor) -> Tensor:
-        """Return the point `[batch, latents]` that stands for x: the mean of q(z|x)."""
-        return self(x, *context).mean
+        """Return the point `[batch, latents]` that stands for x: `point` of q(z|x)."""
+        return self.point(self(x, *context))
+
+    def point(self, q: Distribution) -> Tensor:
+        """Return the point `[batch, latents]` that stands for a q(z|x) of this family: its mean."""
+        return q.mean
 
     def check_parts(self, prior: nn.Module, likelihood: nn.Module) -> None:
         """Raise ValueError if the posterior was built for another prior or likelihood."""

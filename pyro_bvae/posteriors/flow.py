@@ -4,7 +4,7 @@ from pyro.distributions import Normal, TransformedDistribution
 from torch import Tensor, nn
 from torch.distributions import AffineTransform
 
-from pyro_bvae.checks import check_latents
+from pyro_bvae.checks import check_count, check_latents
 from pyro_bvae.networks.flow import Flow
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.types import Distribution
@@ -55,7 +55,7 @@ class FlowPosterior(AmortisedPosterior):
         bins: int = 8,
         features: int | None = None,
     ) -> None:
-        numbers = 2 * check_latents(latents) + hidden
+        numbers = 2 * check_latents(latents) + check_count(hidden, "hidden")
         super().__init__(encoder, latents, numbers=numbers, features=features)
         self.flow = Flow(latents, kind=kind, layers=layers, hidden=hidden, bins=bins)
 
@@ -67,9 +67,8 @@ class FlowPosterior(AmortisedPosterior):
         place = AffineTransform(loc, (0.5 * log_variance).exp(), event_dim=1, cache_size=1)
         return TransformedDistribution(base, [*bend, place])
 
-    def code(self, x: Tensor, *context: Tensor) -> Tensor:
+    def point(self, q: Distribution) -> Tensor:
         """Return the image of the base's mean, `[batch, latents]`."""
-        q = self(x, *context)
         z = q.base_dist.mean
         for transform in q.transforms:
             z = transform(z)

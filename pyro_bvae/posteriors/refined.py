@@ -84,6 +84,10 @@ class RefinedPosterior(Posterior):
         refined = self._climb(numbers.detach(), x, context)
         return self.posterior.family(numbers + (refined - numbers).detach())
 
+    def point(self, q: Distribution) -> Tensor:
+        """Return what stands for q in the family that is refined."""
+        return self.posterior.point(q)
+
     def check_parts(self, prior: nn.Module, likelihood: nn.Module) -> None:
         """Raise ValueError if the VAE's prior and likelihood are not those it climbs with."""
         for name, part, own in zip(

@@ -3,6 +3,7 @@
 from pyro.distributions import Normal
 from torch import Tensor, nn
 
+from pyro_bvae.networks.head import head_of, through
 from pyro_bvae.priors.base import Prior
 from pyro_bvae.types import Distribution
 
@@ -35,14 +36,8 @@ class ConditionalPrior(Prior):
 
     def __init__(self, network: nn.Module, latents: int, *, features: int | None = None) -> None:
         super().__init__(latents)
-        width = features or getattr(network, "features", None)
-        if not isinstance(width, int) or width < 1:
-            raise ValueError(
-                f"features: {type(network).__name__} has no .features to tell its width; pass "
-                f"features=, the second dimension of what it returns (got {width!r})"
-            )
         self.network = network
-        self.head = nn.Linear(width, 2 * latents)
+        self.head = head_of(network, 2 * latents, features=features)
 
     def family(self, numbers: Tensor) -> Distribution:
         """Return the normal that `[..., 2 latents]` numbers, μ and log σ², stand for."""
@@ -53,14 +48,7 @@ class ConditionalPrior(Prior):
         """Return the numbers `[batch, 2 latents]`."""
         if not context:
             raise TypeError("context: a ConditionalPrior needs one, got none; use ConditionalVAE")
-        features = self.network(*context)
-        expected = (len(context[0]), self.head.in_features)
-        if features.shape != expected:
-            raise ValueError(
-                f"network: expected features of shape {list(expected)}, got "
-                f"{list(features.shape)}; check the network or features="
-            )
-        return self.head(features)
+        return through(self.network, self.head, *context, name="network")
 
     def forward(self, *context: Tensor) -> Distribution:
         """Return p(z|c)."""

@@ -3,7 +3,7 @@
 from pyro.distributions import Categorical, MixtureSameFamily
 from torch import Tensor, nn
 
-from pyro_bvae.checks import check_data
+from pyro_bvae.checks import check_data, check_finite
 from pyro_bvae.priors.base import Prior
 from pyro_bvae.types import Distribution
 
@@ -45,6 +45,7 @@ class VampPrior(Prior):
             )
         super().__init__(latents)
         check_data(pseudo_inputs)
+        check_finite(pseudo_inputs, "pseudo_inputs")
         self._posterior = (posterior,)
         self.pseudo_inputs = nn.Parameter(pseudo_inputs.detach().clone())
 

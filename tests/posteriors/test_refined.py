@@ -168,3 +168,12 @@ def test_refuses():
     for name, bad in (("steps", 0), ("rate", 0.0), ("rate", "fast"), ("beta", -1.0)):
         with pytest.raises(ValueError, match=f"{name}: expected a .*, got {bad!r}"):
             RefinedPosterior(start, **parts, **{name: bad})
+
+
+def test_a_refined_flow_has_the_code_of_a_flow():
+    """A flow has no mean: the refined one's code is the image of its base's mean."""
+    prior, likelihood = NormalPrior(2), NormalLikelihood(mlp_decoder(2, (9,)))
+    start = FlowPosterior(mlp_encoder((9,)), latents=2)
+    refined = RefinedPosterior(start, prior=prior, likelihood=likelihood, steps=2, rate=1e-12)
+    x = torch.rand(5, 9)
+    torch.testing.assert_close(refined.code(x), start.code(x))
