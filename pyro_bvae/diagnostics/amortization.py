@@ -95,6 +95,7 @@ def amortization_gap(
         ValueError: a guide whose distribution cannot be refined: one without reparameterised draws
             or not made of tensor parameters (a flow), or one that depends on other draws; another
             target or method; counts too small.
+        TypeError: options of annealing for another method.
 
     References:
         Cremer, Li, Duvenaud (2018), Inference Suboptimality in Variational Autoencoders.
@@ -114,6 +115,8 @@ def amortization_gap(
         raise ValueError(f"method: expected one of {tuple(METHODS)}, got {method!r}")
     if check_count(num_samples, "num_samples") < 2:
         raise ValueError(f"num_samples: expected at least 2, got {num_samples}")
+    if annealing and method != "annealed":
+        raise TypeError(f"method: expected 'annealed' with {sorted(annealing)}, got {method!r}")
     check_count(steps, "steps")
     against = as_target(target, beta)
     sampler, parts = Sampler(pair, x, batch_size=batch_size), []

@@ -15,6 +15,7 @@ _ACCEPTANCE = 0.65
 _GAIN = 0.2
 _FIRST_STEP = 0.3
 _SHARPNESS = 4.0
+TUNING_CHAINS = 4
 
 
 def ladder(temperatures: int, power: float) -> Tensor:
@@ -63,7 +64,7 @@ def tuned_steps(sampler: Sampler, indices: Tensor, powers: Tensor, leapfrogs: in
 
     The sizes do not depend on the chains that use them, which therefore stay unbiased.
     """
-    joint = LogJoint(sampler, indices, copies=4)
+    joint = LogJoint(sampler, indices, TUNING_CHAINS)
     u, step = joint.prior(), torch.full((len(indices),), _FIRST_STEP)
     step = step.to(u)
     sizes = []

@@ -19,6 +19,7 @@ from pyro_bvae.diagnostics.target import as_target
 from pyro_bvae.types import PairLike
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
+_REFERENCES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +190,8 @@ def calibration(
     sampler = Sampler(pair, example(pair) if x is None else x, batch_size=batch_size)
     indices = torch.arange(num_simulations) % len(sampler)
     with sampler.running(seed):
-        points = truths(sampler, indices[:batch_size])[0]
+        few = indices[:_REFERENCES].split(batch_size)
+        points = torch.cat([truths(sampler, i)[0] for i in few])
         parts = [ranked(sampler, i, num_samples, points) for i in indices.split(batch_size)]
     marginal, distance = (torch.cat(some).cpu() for some in zip(*parts, strict=True))
     return summarise(marginal, distance, num_samples=num_samples, names=names_of(sampler))

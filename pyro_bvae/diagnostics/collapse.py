@@ -151,7 +151,8 @@ def collapse(
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: fewer than 8 data, several latent sites in the plate of the data, or none.
+        ValueError: fewer than 8 data, fewer than 2 in a batch, several latent sites in the plate
+            of the data, or none.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders, for active units.

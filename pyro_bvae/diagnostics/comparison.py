@@ -41,6 +41,15 @@ class Comparison:
     accuracy: Tensor
     p_value: Tensor
 
+    def __str__(self) -> str:
+        apart = (self.wasserstein / self.reference_scale).max()
+        told = int((self.p_value < 0.05 / len(self.p_value)).sum())
+        return (
+            f"guide beside chains from {self.reference.target}: told apart for {told} of "
+            f"{len(self.p_value)} data; largest W₁ {apart:.2f} of the chains' deviations, largest "
+            f"R̂ with the guide as a chain {self.r_hat.max():.3f}"
+        )
+
     def table(self) -> pd.DataFrame:
         """Return a row for every datum and latent, with the classifier's verdict on the datum."""
         names = ("mean", "reference_mean", "scale", "reference_scale", "wasserstein", "r_hat")

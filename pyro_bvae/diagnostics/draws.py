@@ -25,8 +25,10 @@ from pyro_bvae.diagnostics.modes import called_modules_evaluate
 from pyro_bvae.diagnostics.scored import Draws, concatenated, scored
 from pyro_bvae.diagnostics.target import Target
 from pyro_bvae.diagnostics.traces import held, plate_of, run, simulated_arguments
+from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.source import (
     check_arguments,
+    checked,
     device_of,
     evaluating,
     own_randomness,
@@ -57,7 +59,8 @@ class Sampler:
             of what the guide draws for them; else they vary with the draws.
 
     Raises:
-        TypeError, ValueError: data that are none, or a pair that does not fit them or has no plate.
+        TypeError, ValueError: data that are none or that the likelihood of a `VAE` cannot draw, or
+            a pair that does not fit them or has no plate.
 
     >>> import pyro.distributions as dist
     >>> def model(x):
@@ -76,12 +79,14 @@ class Sampler:
     def __init__(
         self, pair: PairLike, data: Any, *, batch_size: int = 256, hold_shared: bool = True
     ) -> None:
-        self.pair = as_pair(pair)
+        as_pair(pair)
         self.source = as_source(data)
         self.batch_size = check_count(batch_size, "batch_size")
         self._given = pair
         check_arguments(pair, self.source)
+        self._check = checked(pair, self.source)
         self._device = _device(pair, self.arguments(torch.tensor([0])))
+        self.pair = prepared(pair, device=self._device)
         self.shared: Latents = {}
         with self.running(seed=0), torch.no_grad():
             self._probe()
@@ -104,7 +109,9 @@ class Sampler:
 
     def arguments(self, indices: Tensor) -> tuple[Tensor, ...]:
         """Return the data at `indices` as the arguments of model and guide."""
-        return read(self.source, indices, self._given)
+        args = read(self.source, indices, self._given)
+        self._check(args[0])
+        return args
 
     def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
         """Draw from the guide for the data at `indices`, all at once."""

@@ -9,6 +9,7 @@ from pyro.distributions import Independent, LowRankMultivariateNormal, Multivari
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.layout import log_prob
 from pyro_bvae.diagnostics.traces import run
@@ -56,9 +57,12 @@ def encoded_batches(sampler: Sampler, *, batch_size: int, seed: int) -> Iterator
     At most `batch_size` data are in one, fewer where latents are many, so that memory is bounded;
     up to a batch's worth of data is left out so that the batches are equally large.
 
-    Raises: ValueError if there are fewer than 8 data, or not one latent site in their plate.
+    Raises: ValueError if there are fewer than 8 data, fewer than 2 in a batch, or not one latent
+        site in their plate.
     """
     layout, total = sampler.layout, len(sampler)
+    if check_count(batch_size, "batch_size") < 2:
+        raise ValueError("batch_size: expected at least 2, of which each is held against others")
     if len(layout.local) != 1:
         raise ValueError(
             "pair: expected one latent site in the plate of the data, got "
@@ -68,9 +72,9 @@ def encoded_batches(sampler: Sampler, *, batch_size: int, seed: int) -> Iterator
         raise ValueError(f"x: expected at least {2 * _BATCHES} data, got {total}")
     latents = math.prod(next(iter(layout.local.values())))
     largest = min(batch_size, math.isqrt(_LARGEST // latents))
-    batches = max(_BATCHES, math.ceil(total / largest))
+    size = max(2, total // max(_BATCHES, math.ceil(total / largest)))
     order = torch.randperm(total, generator=torch.Generator().manual_seed(seed))
-    for indices in order[: total // batches * batches].chunk(batches):
+    for indices in order[: total // size * size].split(size):
         yield encode(sampler, indices)
 
 

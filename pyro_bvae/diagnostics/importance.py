@@ -16,6 +16,7 @@ from pyro_bvae.types import PairLike
 
 GOOD, USABLE = 0.5, 0.7
 """Below the first k̂ the variance of the weights is finite; above the second they are useless."""
+VERDICTS = ("exact", "good", "usable", "bad")
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,12 @@ class Importance:
 
     def verdicts(self) -> list[str]:
         """Return "exact", "good" (k̂ < 0.5), "usable" (< 0.7) or "bad" for every datum."""
-        words = ("exact", "good", "usable", "bad")
         level = (self.k >= GOOD).long() + (self.k >= USABLE).long() + 1
-        return [words[0 if e else int(i)] for e, i in zip(self.exact, level, strict=True)]
+        return [VERDICTS[0 if e else int(i)] for e, i in zip(self.exact, level, strict=True)]
 
     def __str__(self) -> str:
         found = self.verdicts()
-        counts = ", ".join(f"{found.count(word)} {word}" for word in dict.fromkeys(found))
+        counts = ", ".join(f"{found.count(word)} {word}" for word in VERDICTS if word in found)
         return (
             f"guide against {self.target}, {self.num_samples} draws for each of {len(found)} "
             f"data: {counts}; mean log evidence {self.log_evidence.mean():.4g} nats"

@@ -111,7 +111,8 @@ def elbo_surgery(pair: PairLike, x: Any, *, batch_size: int = 512, seed: int = 0
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: fewer than 8 data, several latent sites in the plate of the data, or none.
+        ValueError: fewer than 8 data, fewer than 2 in a batch, several latent sites in the plate
+            of the data, or none.
 
     References:
         Hoffman, Johnson (2016), ELBO Surgery: Yet Another Way to Carve Up the Variational

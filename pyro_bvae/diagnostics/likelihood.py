@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
-from pyro_bvae.diagnostics.annealing import anneal, ladder, tuned_steps
+from pyro_bvae.diagnostics.annealing import TUNING_CHAINS, anneal, ladder, tuned_steps
 from pyro_bvae.diagnostics.draws import Sampler, log_weights
 from pyro_bvae.diagnostics.importance import log_mean
 from pyro_bvae.diagnostics.joint import LogJoint
@@ -70,6 +70,12 @@ class Sandwich:
         """The mean of upper − lower, nats: how far off annealing is, and where, no further."""
         return (self.upper - self.lower).mean().item()
 
+    def __str__(self) -> str:
+        return (
+            f"log p(x) of {len(self.lower)} simulated data: {self.lower.mean():.4f} to "
+            f"{self.upper.mean():.4f} nats per datum, {self.gap:.4f} apart"
+        )
+
 
 @torch.no_grad()
 def log_evidence(
@@ -101,7 +107,8 @@ def log_evidence(
         beta: β > 0 of the tempered target.
         temperatures: values of t, ≥ 3 ("annealed").
         leapfrogs: steps between two of them ("annealed").
-        batch_size: the most draws × data that go through the pair at once.
+        batch_size: the most draws × data that go through the pair at once; the chains of one datum
+            always do together.
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
@@ -216,4 +223,4 @@ def _powers(temperatures: int, target: Target) -> Tensor:
 
 
 def _split(data: int, chains: int, batch_size: int) -> Iterator[Tensor]:
-    yield from torch.arange(data).split(max(1, batch_size // chains))
+    yield from torch.arange(data).split(max(1, batch_size // max(chains, TUNING_CHAINS)))

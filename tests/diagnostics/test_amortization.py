@@ -158,3 +158,8 @@ def test_refuses_what_its_tensors_do_not_make_up(fn):
 def test_refuses(arguments: dict, message: str):
     with pytest.raises(ValueError, match=message):
         amortization_gap(as_functions(diagonal()), X, **arguments)
+
+
+def test_refuses_options_that_would_change_nothing():
+    with pytest.raises(TypeError, match=r"'annealed' with \['temperatures'\], got 'importance'"):
+        amortization_gap(as_functions(diagonal()), X, temperatures=50)

@@ -15,6 +15,7 @@ from torch import nn
 from pyro_bvae import VAE, Pair, tempered, theory
 from pyro_bvae.diagnostics import importance
 from pyro_bvae.diagnostics.draws import Sampler, log_weights
+from pyro_bvae.diagnostics.importance import weigh
 from pyro_bvae.diagnostics.inference_data import load_arviz
 from pyro_bvae.diagnostics.pareto import smooth
 from pyro_bvae.diagnostics.target import Target, as_target
@@ -292,6 +293,11 @@ def test_refuses_pairs_without_a_plate_of_the_data_or_without_a_latent():
         importance((model, empty), X)
     with pytest.raises(ValueError, match="guide: expected site 'z' in a plate"):
         importance((model, unplated), X)
+
+
+def test_verdicts_are_counted_from_best_to_worst():
+    found = weigh(torch.stack([-2 * torch.rand(500).log(), torch.zeros(500)], 1), Target())
+    assert "2 data: 1 exact, 1 bad" in str(found)
 
 
 def test_what_targets_are_called():

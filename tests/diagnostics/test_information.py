@@ -181,6 +181,14 @@ def test_scalars_and_plates_of_latents_are_the_same_code(plates):
     assert found.names == ("z[0]", "z[1]")
 
 
+@pytest.mark.parametrize(("data", "batch_size", "size"), [(9, 2, 2), (15, 3, 3), (8, 512, 2)])
+def test_few_data_in_small_batches_still_give_numbers(data: int, batch_size: int, size: int):
+    pair = optimum_pair(1.0, latents=3, spectrum=SPECTRUM, noise=NOISE)
+    found = elbo_surgery(pair, torch.randn(data, 5), batch_size=batch_size)
+    assert found.batch_size == size
+    assert torch.isfinite(torch.tensor(found.table().to_numpy())).all()
+
+
 def test_marginals_of_mixtures_have_their_moments():
     q = MixturePosterior(mlp_encoder((5,), hidden=()), latents=2)(torch.randn(3, 5))
     normal, exact = marginals(q)
@@ -194,6 +202,9 @@ def test_bad_input_is_named():
     pair = optimum_pair(1.0, latents=3, spectrum=SPECTRUM, noise=NOISE)
     with pytest.raises(ValueError, match="x: expected at least 8 data, got 7"):
         elbo_surgery(pair, torch.randn(7, 5))
+    for size in (0, 1):
+        with pytest.raises(ValueError, match="batch_size: expected"):
+            elbo_surgery(pair, torch.randn(9, 5), batch_size=size)
 
     def two(x):
         with pyro.plate("data", len(x)):

@@ -92,11 +92,26 @@ def test_the_sandwich_brackets_the_exact_value():
     for below in (exact - found.lower, found.upper - exact):
         assert below.mean().item() > -3 * below.std().item() / 60**0.5
     assert abs(found.gap) < 0.1
+    assert str(found).startswith("log p(x) of 60 simulated data: -")
     coarse = evidence_sandwich(
         as_functions(diagonal()), X.repeat(60, 1), temperatures=6, leapfrogs=2, batch_size=1000
     )
     assert coarse.gap > 5 * abs(found.gap)
     assert coarse.gap > 0.2
+
+
+def test_no_more_rows_than_asked_for_go_through_the_model():
+    """Two chains of 40 data, 8 rows at a time; step sizes are tuned with four chains."""
+    (model, guide), most = as_functions(diagonal()), []
+
+    def watched(x):
+        most.append(len(x))
+        model(x)
+
+    log_evidence(
+        (watched, guide), X.repeat(40, 1), method="annealed", num_samples=2, batch_size=8, **FAST
+    )
+    assert max(most) == 8
 
 
 def test_simulated_data_are_the_models_own():

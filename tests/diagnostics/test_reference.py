@@ -126,6 +126,7 @@ def test_a_guide_that_is_too_narrow_and_off_is_told(chains):
     assert (found.accuracy > 0.7).all()
     assert (found.p_value < 1e-3).all()
     assert (found.r_hat > 1.1).all()
+    assert "told apart for 4 of 4 data; largest W₁" in str(found)
 
 
 def test_the_diagonal_guide_is_too_narrow_by_the_exact_factor(chains):

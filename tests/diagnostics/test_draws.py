@@ -1,0 +1,54 @@
+"""What every diagnostic's draws share: data checked at the door, networks run the fast way."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from pyro_bvae import VAE
+from pyro_bvae.diagnostics import importance
+from pyro_bvae.diagnostics.draws import Sampler
+from pyro_bvae.likelihoods import BernoulliLikelihood
+from pyro_bvae.networks import conv_decoder, conv_encoder
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
+
+SHAPE = (1, 8, 8)
+
+
+def convolutional() -> VAE:
+    return VAE(
+        prior=NormalPrior(2),
+        likelihood=BernoulliLikelihood(conv_decoder(2, SHAPE)),
+        posterior=MeanFieldPosterior(conv_encoder(SHAPE), latents=2),
+    )
+
+
+class Reader:
+    """Data that are read when asked for, with one datum that no Bernoulli draws."""
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, indices: Tensor) -> Tensor:
+        return (indices == 30).double().reshape(-1, 1, 1, 1).expand(-1, *SHAPE) * 255
+
+
+def test_all_data_are_checked_and_not_the_first_only():
+    images = Reader()[torch.arange(40)]
+    for data in (images, images.numpy(), Reader()):
+        with pytest.raises(ValueError, match=r"x: expected values in \[0, 1\] for a Bernoulli"):
+            importance(convolutional(), data, num_samples=25)
+
+
+def test_convolutions_get_their_channels_last_and_give_the_same_numbers():
+    vae, given = convolutional(), []
+    layer = vae.likelihood.decoder.net[-1]
+    sampler = Sampler(vae, torch.rand(4, *SHAPE).round())
+    handle = layer.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    with sampler.running(0):
+        draws = sampler.draw(torch.arange(4), 3)
+    handle.remove()
+    assert given[0].is_contiguous(memory_format=torch.channels_last)
+    x = sampler.source
+    expected = torch.stack([vae.likelihood(z).log_prob(x) for z in draws.latents["z"]])
+    torch.testing.assert_close(draws.log_likelihood, expected)
