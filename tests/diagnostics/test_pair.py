@@ -469,5 +469,5 @@ def test_it_reads_well():
 
 
 def test_refuses_what_is_no_function():
-    with pytest.raises(TypeError, match="model, guide: expected two .* got function and NoneType"):
+    with pytest.raises(TypeError, match=r"model, guide: expected two .* got function and NoneType"):
         check_pair(model, None, X)
