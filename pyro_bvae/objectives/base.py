@@ -177,12 +177,6 @@ class Objective(PyroELBO, ABC):
     def _draws_per_trace(self) -> int:
         return self.num_particles if self.vectorize_particles else 1
 
-    def _guess_max_plate_nesting(self, *args: Any) -> None:
-        """Count the plates by a run of the pair that leaves the random state as it was."""
-        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
-        with torch.random.fork_rng(devices):
-            super()._guess_max_plate_nesting(*args)
-
     def _draw(self, guide: PyroFunction, args: Any, kwargs: Any) -> Trace:
         return poutine.trace(guide).get_trace(*args, **kwargs)
 

@@ -66,6 +66,12 @@ class ImportanceELBO(Objective):
         """Return the reconstruction, in whose place the bound comes."""
         return Weighed(reconstruction)
 
+    def _guess_max_plate_nesting(self, *args: Any) -> None:
+        """Count the plates by a run of the pair that leaves the random state as it was."""
+        devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+        with torch.random.fork_rng(devices):
+            super()._guess_max_plate_nesting(*args)
+
     def _draw(self, guide: PyroFunction, args: Any, kwargs: Any) -> Trace:
         trace = super()._draw(guide, args, kwargs)
         if self.gradient == "doubly":

@@ -7,7 +7,7 @@ from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
 from pyro_bvae.networks import mlp_critic
-from pyro_bvae.objectives import ELBO, AdversarialELBO, FactorELBO, ImportanceELBO
+from pyro_bvae.objectives import AdversarialELBO, FactorELBO, ImportanceELBO
 from tests.models.cases import (
     BATCH,
     CLASSES,
@@ -80,13 +80,11 @@ def test_the_importance_bound_trains_and_is_above_the_elbo(make):
 
 def test_counting_the_plates_changes_no_draws():
     """The first call, which counts them, draws what the second does."""
-    case = semi_supervised()
-    for objective in (ImportanceELBO(3), ELBO(num_particles=3, vectorize_particles=True)):
-        losses = []
-        for _ in range(2):
-            pyro.set_rng_seed(0)
-            losses.append(objective.loss(*case.model_and_guide(1.0), *case.data))
-        assert losses[0] == losses[1]
+    case, objective, losses = semi_supervised(), ImportanceELBO(3), []
+    for _ in range(2):
+        pyro.set_rng_seed(0)
+        losses.append(objective.loss(*case.model_and_guide(1.0), *case.data))
+    assert losses[0] == losses[1]
 
 
 @pytest.mark.parametrize("objective", [FactorELBO, AdversarialELBO])
