@@ -11,6 +11,7 @@ from pyro_bvae.plots.images import Images, image_grid
 from pyro_bvae.plots.style import BLUE, GREEN, GREY, INK, ORANGE, axes_of, label, legend
 
 GOOD, USABLE = 0.5, 0.7
+_NOTHING = 0.002
 
 
 def pareto_shapes(k: ArrayLike, *, ax: Axes | None = None) -> Axes:
@@ -125,12 +126,14 @@ def evidence_gaps(
     ends = [first, first + second, first + second]
     ax.errorbar(ends, range(3), xerr=2 * np.array(errors), fmt="none", ecolor=INK, lw=1, capsize=2)
     for place, (width, error) in enumerate(zip(widths, errors, strict=True)):
-        text = f" {width:.3f} ± {error:.3f}".replace("-", "−")
+        text = f" {round(width, 3) + 0.0:.3f} ± {error:.3f}".replace("-", "−")
         right = max(*ends, 0.0) + 2 * max(errors)
         ax.text(right, place, text, va="center", fontsize=9, color=INK)
     ax.set_yticks(range(3), names)
     ax.invert_yaxis()
     ax.margins(x=0.3)
+    low, high = ax.get_xlim()
+    ax.set_xlim(min(low, -_NOTHING), max(high, _NOTHING))
     label(ax, title=f"What the guide loses against {target}", x="nats per datum")
     return ax
 

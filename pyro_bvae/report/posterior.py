@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from torch import Tensor
 
 from pyro_bvae import plots
 from pyro_bvae.datasets.arrays import Source
@@ -35,10 +36,18 @@ def posterior_section(vae: VAE, data: Source, *, seed: int) -> str:
         codes = collapse(vae, x, compared=_COMPARED, seed=seed)
     except ValueError as error:
         return section(_HEADING, paragraph(f"The posterior could not be tested: {error}."))
-    return _section(weighed, ranked, codes)
+    return _section(weighed, ranked, codes, worst=_worst(x[:_WEIGHED], weighed))
 
 
-def _section(weighed: Importance, ranked: Calibration, codes: Collapse) -> str:
+def _worst(x: Tensor, weighed: Importance) -> str:
+    """Show the data with the largest k̂, where they are images."""
+    if x.dim() != 4 or x.shape[1] not in (1, 3):
+        return ""
+    drawn = partial(plots.worst_data, x.cpu(), weighed.k, count=8)
+    return picture(drawn, "the images with the largest k̂, the worst first")
+
+
+def _section(weighed: Importance, ranked: Calibration, codes: Collapse, *, worst: str) -> str:
     return section(
         _HEADING,
         paragraph(
@@ -69,6 +78,7 @@ def _section(weighed: Importance, ranked: Calibration, codes: Collapse) -> str:
             "is all variance of q(z|x); where the two do not add up to 1, the codes of all data "
             "do not have the prior's variance."
         ),
+        worst,
     )
 
 

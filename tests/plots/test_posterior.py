@@ -78,6 +78,13 @@ def test_gaps_follow_each_other_and_add_up():
     assert "p(z|x)" in ax.get_title(loc="left")
 
 
+def test_gaps_of_nothing_are_drawn_as_nothing():
+    ax = evidence_gaps({"amortization": (-1e-7, 1e-7), "approximation": (1e-7, 1e-7)})
+    low, high = ax.get_xlim()
+    assert low <= -0.002 < 0.002 <= high
+    assert ax.texts[0].get_text() == " 0.000 ± 0.000"
+
+
 def test_bounds_are_in_the_order_of_the_lower_one():
     ax = evidence_bounds([-1.0, -3.0, -2.0], [-0.5, -2.9, -2.0], exact=[-0.7, -2.95, -2.0])
     assert points(ax, "from below") == [-3.0, -2.0, -1.0]

@@ -75,3 +75,13 @@ def test_the_section_is_the_seeds_and_leaves_no_trace(train):
     assert posterior_section(vae, x, seed=1) == posterior_section(vae, x, seed=1)
     assert torch.equal(torch.get_rng_state(), state)
     assert vae.training is train
+
+
+def test_the_worst_images_are_shown():
+    vae = VAE(
+        prior=NormalPrior(2),
+        likelihood=NormalLikelihood(mlp_decoder(2, (1, 4, 4), hidden=()), scale=NOISE),
+        posterior=MeanFieldPosterior(mlp_encoder((1, 4, 4), hidden=()), latents=2),
+    )
+    _, images = told(vae, torch.rand(40, 1, 4, 4))
+    assert len(images) == 3
