@@ -8,6 +8,7 @@ import torch
 from pyro import poutine
 from torch import Tensor
 
+from pyro_bvae.likelihoods.optimal import OptimalScale
 from pyro_bvae.metrics import mig, r2_matrix
 from pyro_bvae.scale import Scale
 from pyro_bvae.selection.importance import importance_bound
@@ -82,7 +83,7 @@ def posterior_moments(pair: PairLike, x: Tensor) -> tuple[Tensor, Tensor]:
 def _scale(pair: PairLike, part: str) -> Tensor:
     """Return the σ of a VAE's prior or likelihood, NaN where it has none of its own."""
     scale = getattr(getattr(pair, part, None), "scale", None)
-    if isinstance(scale, Scale):
+    if isinstance(scale, Scale | OptimalScale):
         return scale().detach().double().cpu()
     return torch.tensor(float("nan"), dtype=torch.float64)
 

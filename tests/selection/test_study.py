@@ -69,6 +69,13 @@ def test_the_gap_is_that_of_the_factors_that_are_classes():
     assert "mig" not in study(x, betas=(1.0,), steps=3, factors={"real": real})
 
 
+def test_the_scale_that_is_best_for_each_batch_is_tabulated():
+    x, _ = data_and_covariance(64)
+    table = study(x, betas=(4.0,), likelihood_scales=("optimal",))
+    exact = theory.learned_likelihood_scale(SPECTRUM, 4, beta=4.0)
+    assert table["likelihood_scale_after"][0] == pytest.approx(exact.item(), rel=0.02)
+
+
 def test_a_row_for_each_latent():
     x, _ = data_and_covariance(32)
     table = study(x, betas=(1.0, 2.0), steps=3, warm_steps=3, prior_scales=(0.5, 1.0))
