@@ -60,7 +60,7 @@ def test_page_is_valid_and_holds_everything_it_needs():
         height, width = plt.imread(io.BytesIO(base64.b64decode(data))).shape[:2]
         assert int(image["width"]) / int(image["height"]) == pytest.approx(width / height, rel=0.02)
         assert image["alt"]
-    assert len(page.images) == 3 + 1 + 2 + 3 + 2 + 1
+    assert len(page.images) == 3 + 1 + 2 + 3 + 3 + 1
     assert not page.tags & {"script", "link", "iframe", "object"}
     without = re.sub(r'src="[^"]*"', "", html)
     assert not re.search(r"https?:|//|url\(|@import", without)
@@ -104,7 +104,7 @@ def test_the_same_arguments_give_the_same_page_and_leave_no_trace():
 @pytest.mark.parametrize("shape", [(1, 4, 4), (3, 4, 4), (5,), (4, 4)])
 def test_grey_colour_and_other_data_are_reported(shape):
     page = Page(render(build(shape), torch.rand(30, *shape)))
-    assert len(page.images) == 2 + (4 if len(shape) == 3 else 1)
+    assert len(page.images) == 2 + (5 if len(shape) == 3 else 1)
     assert ("is no image" in page.words) == (len(shape) != 3)
     assert "no known factors" in page.words
     assert "No history" in page.words
