@@ -110,7 +110,7 @@ class Sampler:
     def arguments(self, indices: Tensor) -> tuple[Tensor, ...]:
         """Return the data at `indices` as the arguments of model and guide."""
         args = read(self.source, indices, self._given)
-        self._check(args[0])
+        self._check(*args)
         return args
 
     def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
