@@ -2,11 +2,8 @@
 
 import importlib.util
 import tempfile
-import threading
-import time
 from collections.abc import Callable
 from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pyro
@@ -185,63 +182,56 @@ def pythae(job: Job, data: Tensor) -> Block:
     return lambda: trainer.train_step(1)
 
 
-class Fitting:
-    """`fit` in a thread of its own, one block at a time."""
-
-    def __init__(self, job: Job, data: Tensor, **options: Any) -> None:
-        self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        optim = partial(torch.optim.Adam, lr=job.lr, fused=True)
-        settings = SimpleNamespace(batch_size=job.batch, beta=job.beta, optim=optim)
-        options |= vars(settings) | {"steps": 10**8, "every": job.block, "progress": False}
-        self._run = partial(fit, vae_of(job), data, callbacks=[self._pause], **options)
-        self._error: BaseException | None = None
-        threading.Thread(target=self._start, daemon=True).start()
-
-    def _start(self) -> None:
-        self._go.acquire()
-        try:
-            self._run()
-        except BaseException as error:
-            self._error = error
-            self._done.release()
-
-    def _pause(self, record: object) -> None:
-        self._done.release()
-        self._go.acquire()
-
-    def __call__(self) -> None:
-        """Take a block of steps."""
-        self._go.release()
-        self._done.acquire()
-        if self._error is not None:
-            raise self._error
+Pause = Callable[[], None]
 
 
-def trainers(name: str) -> dict[str, Block]:
-    """Build every trainer of a job, each with networks of its own."""
+def by_fit(job: Job, data: Tensor, pause: Pause, **options: Any) -> None:
+    """Train by `fit`, which calls `pause` after every block of steps."""
+    optim = partial(torch.optim.Adam, lr=job.lr, fused=True)
+    fit(
+        vae_of(job),
+        data,
+        batch_size=job.batch,
+        beta=job.beta,
+        optim=optim,
+        steps=10**8,
+        every=job.block,
+        progress=False,
+        callbacks=[lambda _: pause()],
+        **options,
+    )
+
+
+def trainers(name: str) -> dict[str, Callable[[Pause], None]]:
+    """Return every trainer of a job: each trains for ever, and pauses after every block."""
     job = JOBS[name]()
     data = images(job)
-    modes = ("eager", "recorded", "compiled")
-    blocks: dict[str, Block] = {
-        "by hand, eager": by_hand(job, data, how="eager"),
-        "by hand, eager, fused Adam": by_hand(job, data, how="fused"),
-        "by hand, compiled, fused Adam": by_hand(job, data, how="compiled"),
-        "by hand, compiled, compiled Adam": by_hand(job, data, how="compiled step"),
-        "Pyro SVI": pyro_svi(job, data),
-        **{f"fit, {mode}": Fitting(job, data, compile=mode) for mode in modes},
+
+    def ours(**options: Any) -> Callable[[Pause], None]:
+        return lambda pause: by_fit(job, data, pause, **options)
+
+    def theirs(make: Callable[..., Block], **options: Any) -> Callable[[Pause], None]:
+        return lambda pause: forever(make(job, data, **options), pause)
+
+    found = {
+        "by hand, eager": theirs(by_hand, how="eager"),
+        "by hand, eager, fused Adam": theirs(by_hand, how="fused"),
+        "by hand, compiled, fused Adam": theirs(by_hand, how="compiled"),
+        "by hand, compiled, compiled Adam": theirs(by_hand, how="compiled step"),
+        "Pyro SVI": theirs(pyro_svi),
+        **{f"fit, {mode}": ours(compile=mode) for mode in ("eager", "recorded", "compiled")},
     }
     if name == "conv":
-        blocks["by hand, compiled, bf16"] = by_hand(job, data, how="compiled", bf16=True)
+        found["by hand, compiled, bf16"] = theirs(by_hand, how="compiled", bf16=True)
         for mode in ("eager", "compiled"):
-            lowered = Fitting(job, data, compile=mode, precision="bf16")
-            blocks[f"fit, {mode}, bf16"] = lowered
+            found[f"fit, {mode}, bf16"] = ours(compile=mode, precision="bf16")
     if importlib.util.find_spec("pythae"):
-        blocks["pythae BetaVAE"] = pythae(job, data)
-    return blocks
+        found["pythae BetaVAE"] = theirs(pythae)
+    return found
 
 
-def seconds(block: Block, steps: int) -> float:
-    """Return the seconds per step of a block."""
-    start = time.perf_counter()
-    block()
-    return (time.perf_counter() - start) / steps
+def forever(block: Block, pause: Pause) -> None:
+    """Run blocks, with a pause after each."""
+    while True:
+        block()
+        pause()

@@ -2,10 +2,11 @@
 
     python tests/benchmarks/svi.py [steps] [start] [choice] [--jobs small conv] [--rounds 7]
 
-`steps`: two processes, one with glibc's memory as it is by default and one with freed memory kept
-(see `training.allocator`), take turns. In each turn every trainer takes one block of steps, so that
-a change in the machine's load meets all of them; ratios are taken within a turn. All train the
-same networks on the same data with Adam; `fit` reads its loss once a block, the others each step.
+`steps`: every trainer is a process of its own, once with the memory of glibc as it comes and once
+with freed memory kept (see `training.allocator`). They take turns, one block of steps each, while
+the others wait, so that a change in the machine's load meets all of them; ratios are taken within
+a turn. All train the same networks on the same data with Adam; `fit` reads its loss once a block,
+the others each step.
 `start`: seconds until steps run at full speed, in a fresh process with an empty compiler cache and
 again with a filled one, and the step at which the mode has paid for itself.
 `choice`: seconds of `fit` with each mode; 100,000 steps are extrapolated from the first few.
@@ -52,64 +53,72 @@ def child(arguments: list[str], environment: dict[str, str]) -> subprocess.Popen
     )
 
 
-def serve(name: str, allocator: str) -> None:
-    """Time one block of every trainer for each line that is read."""
+def serve(name: str, trainer: str, allocator: str) -> None:
+    """Take and time one block of steps for each line that is read, after a first to warm up."""
     job = rivals.JOBS[name]()
+    begun: list[float] = []
+
+    def pause() -> None:
+        elapsed = (time.perf_counter() - begun.pop()) / job.block if begun else 0.0
+        print(json.dumps({"seconds": elapsed}), flush=True)
+        if not sys.stdin.readline():
+            os._exit(0)
+        begun.append(time.perf_counter())
+
     with kept_memory(enabled=allocator == "tuned"), pyro.validation_enabled(False):
-        blocks = rivals.trainers(name)
-        for block in blocks.values():
-            block()
-        for _ in sys.stdin:
-            measured = {n: rivals.seconds(block, job.block) for n, block in blocks.items()}
-            print(json.dumps(measured), flush=True)
-    os._exit(0)
+        rivals.trainers(name)[trainer](pause)
 
 
 def steps(name: str, options: argparse.Namespace) -> None:
     """Print how long a step takes with every trainer, under both allocators."""
-    threads = str(options.threads)
+    names = list(rivals.trainers(name))
+    threads = ["--threads", str(options.threads)]
     servers = {
-        allocator: child(
-            ["--serve", name, allocator, "--threads", threads],
+        (allocator, trainer): child(
+            ["--serve", name, trainer, allocator, *threads],
             UNCHANGED if allocator == "default" else {},
         )
         for allocator in ALLOCATORS
+        for trainer in names
     }
+    for server in servers.values():
+        answer(server)
     turns = []
-    for _ in range(options.rounds):
-        turn = {}
-        for allocator, server in servers.items():
-            server.stdin.write("\n")
-            server.stdin.flush()
-            turn[allocator] = json.loads(last_line(server))
-        turns.append(turn)
+    for _ in range(options.rounds + 1):
+        turns.append({key: asked(server) for key, server in servers.items()})
     for server in servers.values():
         server.stdin.close()
         server.wait()
+    del turns[0]
     for allocator in ALLOCATORS:
         print(f"\n{name}, {allocator} allocator: ratio to {OURS!r}, min median max; ms per step")
-        for trainer in turns[0][allocator]:
-            row(
-                [t[allocator][trainer] for t in turns], [t[allocator][OURS] for t in turns], trainer
-            )
+        for trainer in names:
+            row(turns, (allocator, trainer), (allocator, OURS))
     print(f"\n{name}: trainers with the default allocator, as they come, to {OURS!r} with its own")
-    for trainer in (p for p in PEERS if p in turns[0]["default"]):
-        row([t["default"][trainer] for t in turns], [t["tuned"][OURS] for t in turns], trainer)
+    for trainer in (p for p in PEERS if p in names):
+        row(turns, ("default", trainer), ("tuned", OURS))
 
 
-def last_line(server: subprocess.Popen[str]) -> str:
-    """Return the next line of JSON, past what others print."""
+def asked(server: subprocess.Popen[str]) -> float:
+    """Let a server take a block of steps; return the seconds per step."""
+    server.stdin.write("\n")
+    server.stdin.flush()
+    return answer(server)
+
+
+def answer(server: subprocess.Popen[str]) -> float:
+    """Return what a server measured, past what others print."""
     for line in server.stdout:
         if line.startswith("{"):
-            return line
+            return json.loads(line)["seconds"]
     raise SystemExit(server.wait())
 
 
-def row(times: list[float], ours: list[float], name: str) -> None:
+def row(turns: list[dict], of: tuple[str, str], to: tuple[str, str]) -> None:
     """Print one line of a table."""
-    ratios = sorted(a / b for a, b in zip(times, ours, strict=True))
+    ratios = sorted(turn[of] / turn[to] for turn in turns)
     spread = f"{ratios[0]:6.2f} {statistics.median(ratios):6.2f} {ratios[-1]:6.2f}"
-    print(f"  {name:36s} {spread}   {statistics.median(times) * 1e3:9.3f} ms")
+    print(f"  {of[1]:36s} {spread}   {statistics.median(t[of] for t in turns) * 1e3:9.3f} ms")
 
 
 def train(name: str, mode: str, number: int, stop: int) -> None:
@@ -179,7 +188,7 @@ def main() -> None:
     parser.add_argument("--jobs", nargs="+", choices=list(rivals.JOBS), default=list(rivals.JOBS))
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
-    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--serve", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--train", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
