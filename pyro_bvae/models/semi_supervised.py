@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pyro_bvae.checks import check_number
 from pyro_bvae.likelihoods import Likelihood
+from pyro_bvae.models.drawn_class import draw, draw_guide, told
 from pyro_bvae.models.one_hot import Classifier, MeanClass, OneHotClass
 from pyro_bvae.models.parameters import register
 from pyro_bvae.models.parts import (
@@ -24,9 +25,7 @@ from pyro_bvae.models.weighted import Weighted
 from pyro_bvae.networks.context import check_labels
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.priors import Prior
-from pyro_bvae.types import Distribution
-
-_CERTAIN = 1e4
+from pyro_bvae.types import Distribution, Pair
 
 
 class SemiSupervisedVAE(nn.Module):
@@ -44,7 +43,7 @@ class SemiSupervisedVAE(nn.Module):
     classification term, which counts as a reconstruction: evaluate without labels, or with α = 0,
     for the ELBO. Each latent has its β: `beta={"z": 1.0, "y": 1.0}`. Data are pairs:
     `fit(vae, (x, labels), ...)`, the labels integers `[batch]` with −1 where the class is unknown.
-    Objectives about the distribution of a single code, such as `TotalCorrelationELBO`, refuse it.
+    Objectives about the distribution of codes take that of z, of every class with weight q(y|x).
 
     Args:
         prior: p(z).
@@ -116,10 +115,9 @@ class SemiSupervisedVAE(nn.Module):
         register(self)
         prior = self.prior()
         with self._plate(x, labels, size):
-            y = pyro.sample("y", OneHotClass(logits=self.class_logits, validate_args=False))
             if x is None:
-                likelihood = self.likelihood(torch.cat([pyro.sample("z", prior), y], -1))
-                return pyro.sample("x", likelihood)
+                return draw(prior, self.class_logits, self.likelihood)
+            y = pyro.sample("y", OneHotClass(logits=self.class_logits, validate_args=False))
             self._observe_labels(x, labels)
             with pyro.plate("classes", self.classes), Weighted(_over_classes(y)):
                 z = pyro.sample("z", prior)
@@ -132,14 +130,23 @@ class SemiSupervisedVAE(nn.Module):
         register(self)
         self.prior.guide()
         with self._plate(x, labels, size):
-            logits = self.classifier(x)
-            if labels is not None:
-                known = (labels >= 0).unsqueeze(-1)
-                certain = _CERTAIN * self.one_hot[labels.clamp(min=0)]
-                logits = torch.where(known, certain, logits)
-            y = pyro.sample("y", MeanClass(logits=logits, validate_args=False))
+            q = MeanClass(
+                logits=told(self.classifier(x), labels, self.one_hot), validate_args=False
+            )
+            y = pyro.sample("y", q)
             with pyro.plate("classes", self.classes), Weighted(_over_classes(y)):
                 return pyro.sample("z", self._posterior_of_each_class(x))
+
+    @property
+    def drawn(self) -> Pair:
+        """The pair that draws one y and one z for each datum, which is what diagnostics hold.
+
+        y ~ p(y), z ~ p(z), x ~ p(x|z,y), with the guide q(y|x) q(z|x,y), of the same parameters,
+        plate and data. A known label is an observation of y, site "label", so that the evidence
+        is log p(x, y) where the class is known, and log p(x) = log Σ_y p(y) p(x|y) where it is
+        not. There is no classification term, which belongs to the training.
+        """
+        return Pair(self._drawn_model, self._drawn_guide)
 
     @torch.no_grad()
     def predict(self, x: Tensor) -> Tensor:
@@ -174,6 +181,22 @@ class SemiSupervisedVAE(nn.Module):
         """Raise ValueError if the likelihood cannot draw x, or labels are no classes."""
         self.likelihood.check(x)
         self._check_labels(x, labels)
+
+    def _drawn_model(
+        self, x: Tensor | None = None, labels: Tensor | None = None, *, size: int | None = None
+    ) -> Tensor:
+        register(self)
+        prior = self.prior()
+        with self._plate(x, labels, size):
+            return draw(prior, self.class_logits, self.likelihood, x, labels)
+
+    def _drawn_guide(
+        self, x: Tensor, labels: Tensor | None = None, *, size: int | None = None
+    ) -> Tensor:
+        register(self)
+        self.prior.guide()
+        with self._plate(x, labels, size):
+            return draw_guide(self.posterior, told(self.classifier(x), labels, self.one_hot), x)
 
     def _known(self, x: Tensor, labels: Tensor | None) -> Tensor:
         guess = self.predict(x).argmax(-1)

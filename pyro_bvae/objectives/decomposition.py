@@ -3,6 +3,9 @@
 MI = E log q(z|x)/q(z), TC = E log q(z)/Π_j q(z_j), dimension-wise KL = E log Π_j q(z_j)/p(z), with
 the aggregate posterior q(z) = E_x q(z|x) over all N data, of which a batch shows B. All in nats.
 
+Where a datum has a code for every class, of shares s_cx = q(c|x), x stands for datum and class in
+the parts, and q(z) = E_x Σ_c s_cx q(z|x,c): own codes are those of a datum in all of its classes.
+
 References:
     Chen, Li, Grosse, Duvenaud (2018), Isolating Sources of Disentanglement in VAEs.
     Poole, Ozair, van den Oord, Alemi, Tucker (2019), On Variational Bounds of Mutual Information.
@@ -75,15 +78,20 @@ def leave_one_out_weights(batch: int, *, like: Tensor) -> Tensor:
     return weights.fill_diagonal_(-math.inf)
 
 
-def parts_of(pairs: Tensor, log_prior: Tensor, log_weights: Tensor) -> Parts:
+def parts_of(
+    pairs: Tensor, log_prior: Tensor, log_weights: Tensor, *, shares: Tensor | None = None
+) -> Parts:
     """Estimate the parts with q(z_i) ≈ Σ_k w_ik q(z_i|x_k), and the same of every latent.
 
     Their sum is the mean of log q(z|x) − log p(z), whatever the weights.
 
     Args:
-        pairs: log q(z_ij | x_k) `[batch i, batch k, latent j]`.
-        log_prior: log p(z_i) `[batch]`.
-        log_weights: ln w_ik `[batch, batch]`.
+        pairs: log q(z_ij | x_k) `[codes i, codes k, latent j]`, a code for each datum, or for each
+            class and datum, class by class.
+        log_prior: log p(z_i) `[codes]`.
+        log_weights: ln w_ik of the data `[batch, batch]`.
+        shares: what each class weighs of its datum `[classes, batch]`, summing to 1 over classes;
+            None for one code per datum.
 
     >>> z = torch.tensor([[0.0], [1.0]])
     >>> q = torch.distributions.Normal(z, 1.0)
@@ -91,15 +99,21 @@ def parts_of(pairs: Tensor, log_prior: Tensor, log_weights: Tensor) -> Parts:
     >>> parts.total_correlation
     tensor(0.)
     """
+    if shares is not None:
+        log_weights = _between_codes(log_weights, shares)
     joint_pairs = pairs.sum(-1)
     own = joint_pairs.diagonal()
     joint = torch.logsumexp(joint_pairs + log_weights, 1)
     marginals = torch.logsumexp(pairs + log_weights.unsqueeze(-1), 1).sum(-1)
-    return Parts((own - joint).mean(), (joint - marginals).mean(), (marginals - log_prior).mean())
+    parts = own - joint, joint - marginals, marginals - log_prior
+    if shares is None:
+        return Parts(*(part.mean() for part in parts))
+    weights = shares.reshape(-1) / shares.shape[1]
+    return Parts(*((weights * part).sum() for part in parts))
 
 
 @torch.no_grad()
-def bracket(pairs: Tensor, log_prior: Tensor) -> Bracket:
+def bracket(pairs: Tensor, log_prior: Tensor, *, shares: Tensor | None = None) -> Bracket:
     """Estimate the parts from both sides, by the mixture over the batch with and without x_i.
 
     In expectation the mutual information lies between the two for every q, and is at most ln B
@@ -107,8 +121,7 @@ def bracket(pairs: Tensor, log_prior: Tensor) -> Bracket:
     of q(z_i), not of its marginals, are the larger, as they are in several dimensions.
 
     Args:
-        pairs: log q(z_ij | x_k) `[batch i, batch k, latent j]`, of at least 2 data.
-        log_prior: log p(z_i) `[batch]`.
+        pairs, log_prior, shares: as `parts_of` takes them, of at least 2 data.
 
     >>> z = torch.tensor([[0.0], [1.0]])
     >>> q = torch.distributions.Normal(z, 1.0)
@@ -116,9 +129,19 @@ def bracket(pairs: Tensor, log_prior: Tensor) -> Bracket:
     >>> bool(low.mutual_information < high.mutual_information)
     True
     """
-    within = parts_of(pairs, log_prior, mixture_weights(len(pairs), like=pairs))
-    without = parts_of(pairs, log_prior, leave_one_out_weights(len(pairs), like=pairs))
+    batch = len(pairs) if shares is None else shares.shape[1]
+    within, without = (
+        parts_of(pairs, log_prior, weights(batch, like=pairs), shares=shares)
+        for weights in (mixture_weights, leave_one_out_weights)
+    )
     return Bracket(
         Parts(within.mutual_information, without.total_correlation, without.dimension_wise_kl),
         Parts(without.mutual_information, within.total_correlation, within.dimension_wise_kl),
     )
+
+
+def _between_codes(log_weights: Tensor, shares: Tensor) -> Tensor:
+    """Return log-weights of data `[batch, batch]` as those of their codes `[codes, codes]`."""
+    tiny = torch.finfo(shares.dtype).tiny
+    log_shares = torch.where(shares > 0, shares.clamp(min=tiny).log(), -math.inf)
+    return log_weights.repeat(len(shares), len(shares)) + log_shares.reshape(-1)

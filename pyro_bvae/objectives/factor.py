@@ -17,12 +17,12 @@ class FactorELBO(Objective):
     The terms are those of `ELBO` and "total_correlation", the critic's mean output on the codes:
     right as far as the critic is. It is trained to tell codes from codes whose latents have been
     permuted over the batch, by `fit` after each step, with an optimiser of its own;
-    without `fit` take `training.CriticSVI` for `pyro.infer.SVI`. Any guide will do that has one
-    latent site in the plate of the data.
+    without `fit` take `training.CriticSVI` for `pyro.infer.SVI`. Any guide will do.
 
     Args:
         critic: a module from codes `[n, latents]` to `[n]`, on the device of the pair, such as
             `networks.mlp_critic(latents)`.
+        site: the latent site z; by default the only one in the plate of the data, or "z".
         gamma: γ ≥ 0.
         num_particles: draws from the guide per datum.
 
@@ -41,18 +41,21 @@ class FactorELBO(Objective):
 
     critic: nn.Module
 
-    def __init__(self, critic: nn.Module, *, gamma: float, num_particles: int = 1) -> None:
+    def __init__(
+        self, critic: nn.Module, *, site: str | None = None, gamma: float, num_particles: int = 1
+    ) -> None:
         super().__init__(num_particles=num_particles)
+        self.site = site
         self.critic = check_critic(critic)
         self.gamma = check_weight(gamma, "gamma")
 
     def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:
         """Return the terms of the ELBO and the total correlation."""
-        codes = codes_of(sites)
+        codes = codes_of(sites, self.site)
         weighed = Weighed(reconstruction)
         weighed.add_kl(sites)
-        total_correlation = codes.data * log_ratio(self.critic, codes.value).mean()
+        total_correlation = codes.data * codes.mean(log_ratio(self.critic, codes.value))
         weighed.add("total_correlation", total_correlation, self.gamma)
-        z = codes.value.detach()
+        z = codes.draws()
         weighed.draws = z, permuted(z)
         return weighed

@@ -28,6 +28,7 @@ class Site(NamedTuple):
         data: the size of the plate of the data, if the site is in it; 0 for a global one.
         scale: of its log-probabilities, without β.
         mask: of its log-probabilities.
+        dim: of the plate of the data, from the right of the batch shape; None for a global site.
     """
 
     kl: Tensor
@@ -38,6 +39,7 @@ class Site(NamedTuple):
     data: int
     scale: Any
     mask: Any
+    dim: int | None
 
 
 def reconstruction(model_trace: Trace) -> Tensor:
@@ -128,7 +130,8 @@ def latent_sites(model_trace: Trace, guide_trace: Trace, *, draws: int = 1) -> d
             kl = _kl(guide_site, model[name], exact=same_order)
         else:
             kl = _log_prob(guide_site["fn"], guide_site["value"])
-        local = plate is not None and plate.name in {f.name for f in guide_site["cond_indep_stack"]}
+        frames = {f.name: f.dim for f in guide_site["cond_indep_stack"]}
+        local = plate is not None and plate.name in frames
         total = _sum(kl, guide_site)
         sites[name] = Site(
             kl=total if draws == 1 else total / draws,
@@ -139,6 +142,7 @@ def latent_sites(model_trace: Trace, guide_trace: Trace, *, draws: int = 1) -> d
             data=data if local else 0,
             scale=guide_site["scale"],
             mask=guide_site["mask"],
+            dim=frames[plate.name] if plate is not None and local else None,
         )
     return sites
 

@@ -244,7 +244,10 @@ AGGREGATE = ("stratified", "factor", "adversarial", "mmd", "dip ii")
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        (pair_of(PLAIN, names=("y", "z")), r"guide: expected one latent site .*got \['y', 'z'\]"),
+        (
+            pair_of(PLAIN, names=("a", "b")),
+            r"site: expected the name of one of .* \['a', 'b'\] .* pass site='a', say",
+        ),
         (pair_of(PLAIN, scale=2.0), "guide: expected data of equal weight at site 'z'"),
         (
             pair_of(PLAIN, mask=torch.arange(BATCH) > 2),
@@ -352,7 +355,7 @@ def test_refuses_data_without_a_local_latent():
         pyro.sample("w", dist.Normal(0.0, 1.0))
 
     for name in ("capacity", *AGGREGATE):
-        with pytest.raises(ValueError, match=r"guide: expected (a|one) latent site in the plate"):
+        with pytest.raises(ValueError, match="guide: expected a latent site in the plate"):
             FAMILY[name]().loss(model, guide, X)
     for objective in (ImportanceELBO(2), ImportanceELBO(1)):
         with pytest.raises(ValueError, match="no importance bound for global sites"):

@@ -88,14 +88,6 @@ def test_counting_the_plates_changes_no_draws():
 
 
 @pytest.mark.parametrize("objective", [FactorELBO, AdversarialELBO])
-@pytest.mark.parametrize("make", SEVERAL)
-def test_critics_of_one_code_refuse_several(make, objective):
-    case = make()
-    with pytest.raises(ValueError, match="expected one latent site in the plate of the data, got"):
-        objective(mlp_critic(LATENTS), gamma=1.0).loss(*case.model_and_guide(1.0), *case.data)
-
-
-@pytest.mark.parametrize("objective", [FactorELBO, AdversarialELBO])
 @pytest.mark.parametrize("make", [conditional, bottleneck])
 def test_critics_take_one_code_with_a_context(make, objective):
     case = make()
