@@ -8,7 +8,7 @@ HERE = str(Path(__file__).parent)
 
 
 class FallbackWarning(UserWarning):
-    """Steps are taken as Pyro takes them, because they cannot be recorded or compiled."""
+    """Steps are taken more slowly than asked: they cannot be recorded, compiled or captured."""
 
 
 class RecompileWarning(UserWarning):

@@ -45,15 +45,15 @@ class Plan:
         return self.recorded is not None and self.recorded.is_compiled()
 
     def compile(self, call: Call) -> str | None:
-        """Compile the recording for arguments like these; return why it could not be."""
+        """Compile the recording for arguments like these; return what did not come of it."""
         if self.recorded is None:
             return "there is no recording"
         try:
-            self.recorded.compile(call.tensors)
+            why = self.recorded.compile(call.tensors)
         except Exception as error:
             self.uncompilable = True
-            return f"{type(error).__name__}: {error}"
-        return None
+            return f"the recorded graph runs uncompiled: {type(error).__name__}: {error}"
+        return why and f"the compiled graph is not captured as one of the device: {why}"
 
 
 class Plans:

@@ -1,15 +1,16 @@
 """One step of SVI (handlers, loss, gradients, update) as a recorded graph."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from pyro.infer.util import zero_grads
 from torch import Tensor
 
+from pyro_bvae.training.captured import Captured, compiled
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
-from pyro_bvae.training.recording import record
+from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings, undone_on_error
 
 Parameters = Mapping[str, Tensor]
@@ -65,7 +66,7 @@ class RecordedStep:
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
             torch.clear_autocast_cache()
             self._recording = record(self._function, call.tensors)
-        self._compiled = self._recording
+        self._compiled: Recording | Captured = self._recording
         self._surroundings = Surroundings(parameters, modules, self._recording.live)
         self.taken = self._finish(self._recording.outputs)
         self._recording.outputs.clear()
@@ -74,11 +75,7 @@ class RecordedStep:
         """Take a step with tensors of the recorded kinds."""
         self.steps += 1
         recording = self._compiled if compiled else self._recording
-        device = tensors[0].device.type if tensors else "cpu"
-        with self._advanced():
-            if torch.is_autocast_enabled(device):
-                with torch.autocast(device, enabled=False):
-                    return self._finish(recording(tensors))
+        with self._advanced(), without_autocast(tensors):
             return self._finish(recording(tensors))
 
     def is_current(self) -> bool:
@@ -93,10 +90,14 @@ class RecordedStep:
         """Whether `compile` has been called."""
         return self._compiled is not self._recording
 
-    def compile(self, tensors: Sequence[Tensor]) -> None:
-        """Compile the graph for tensors of these shapes."""
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            self._compiled = self._recording.compiled(tensors)
+    def compile(self, tensors: Sequence[Tensor]) -> str | None:
+        """Compile the graph for tensors of these shapes, as one graph of a device that has such.
+
+        Returns: why it is not one graph although the device has them, None otherwise.
+        """
+        with torch.random.fork_rng(range(torch.cuda.device_count())), without_autocast(tensors):
+            self._compiled, why = compiled(self._recording, tensors)
+        return why
 
     def difference(self, other: "RecordedStep") -> str | None:
         """Say where two recordings of one step differ; None if the step is static."""
@@ -145,6 +146,13 @@ class RecordedStep:
         except BaseException:
             self._update.rewind()
             raise
+
+
+def without_autocast(tensors: Sequence[Tensor]) -> AbstractContextManager[Any]:
+    """Do operations in the precision they were recorded in."""
+    device = tensors[0].device.type if tensors else "cpu"
+    enabled = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if enabled else nullcontext()
 
 
 def _detached(value: Any) -> Any:

@@ -48,6 +48,10 @@ class CompiledSVI(SVI):
     (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph.
     Parameters may be changed in place, loaded or replaced; learning rates may be set as usual.
 
+    On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
+    device; only reading the loss, as `step` does, waits for it (see `captured`, which has been
+    tested on a CPU by a stand-in only).
+
     Args:
         model: a Pyro function.
         guide: a Pyro function with the same arguments.
@@ -247,7 +251,7 @@ class CompiledSVI(SVI):
             self._warn(f"compiling once more, for {call}", RecompileWarning)
         why = plan.compile(call)
         if why is not None:
-            self._warn(f"the recorded graph runs uncompiled: {why}", FallbackWarning)
+            self._warn(why, FallbackWarning)
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Forget all recordings, because what they took from elsewhere has been replaced."""
