@@ -32,7 +32,30 @@ class HasPair(Protocol):
 PairLike = HasPair | tuple[PyroFunction, PyroFunction]
 
 
-__all__ = ["Distribution", "HasPair", "Pair", "PairLike", "PyroFunction", "Schedule", "as_pair"]
+@runtime_checkable
+class HasDrawn(Protocol):
+    """A model that is trained in another form than it is looked at.
+
+    Where a loss sums a latent out inside, with weights that are no part of a density, `drawn` is
+    the pair that draws it: of the same parameters, every latent once for each datum. Diagnostics
+    hold it in place of `model` and `guide`.
+    """
+
+    @property
+    def drawn(self) -> Pair: ...  # noqa: D102
+
+
+__all__ = [
+    "Distribution",
+    "HasDrawn",
+    "HasPair",
+    "Pair",
+    "PairLike",
+    "PyroFunction",
+    "Schedule",
+    "as_pair",
+    "drawn_of",
+]
 
 
 class Schedule(Protocol):
@@ -61,3 +84,13 @@ def as_pair(pair: PairLike) -> Pair:
             f"Pyro functions (model, guide), got {type(pair).__name__}"
         )
     return functions
+
+
+def drawn_of(pair: PairLike) -> PairLike:
+    """Return the pair that draws every latent: what a model offers as `drawn`, else the pair.
+
+    >>> pair = Pair(print, len)
+    >>> drawn_of(pair) is pair
+    True
+    """
+    return pair.drawn if isinstance(pair, HasDrawn) else pair

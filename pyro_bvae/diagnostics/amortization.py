@@ -93,8 +93,9 @@ def amortization_gap(
 
     Raises:
         ValueError: a guide whose distribution cannot be refined: one without reparameterised draws
-            or not made of tensor parameters (a flow), or one that depends on other draws; another
-            target or method; counts too small.
+            or not made of tensor parameters (a flow, a class), or one that depends on other draws
+            (the upper layer of a `HierarchicalVAE`): for these `log_evidence` less the ELBO is
+            the gap as a whole; another target or method; counts too small.
         TypeError: options of annealing for another method.
 
     References:

@@ -49,10 +49,7 @@ def hmc_step(
         moved = moved + size * p
         value = joint(moved, power)
         p = p + (size if leap < leapfrogs - 1 else size / 2) * value.gradient
-    energies = [
-        v.log_prior + power * v.log_likelihood - m.square().sum(1) / 2
-        for v, m in ((here, momentum), (value, p))
-    ]
+    energies = [v.at(power) - m.square().sum(1) / 2 for v, m in ((here, momentum), (value, p))]
     acceptance = (energies[1] - energies[0]).nan_to_num(-torch.inf).clamp(max=0).exp()
     accepted = torch.rand_like(acceptance) < acceptance
     kept = [torch.where(_like(accepted, b), b, a) for a, b in zip(here, value, strict=True)]
@@ -80,7 +77,7 @@ def anneal(joint: LogJoint, u: Tensor, powers: Tensor, steps: Tensor, *, leapfro
     """Take rows along the powers, in the order given, and return their log weights.
 
     From powers 0 to t, rows of the prior: E[w] = ∫ p(z) p(x|z)^t dz. From t to 0, rows of the
-    posterior: E[w] = 1 over that.
+    posterior: E[w] = 1 over that. Discrete latents are summed over at every power.
 
     Args:
         u: rows that are exact draws at the first power.
@@ -90,9 +87,10 @@ def anneal(joint: LogJoint, u: Tensor, powers: Tensor, steps: Tensor, *, leapfro
     Returns: log w `[copies, data]`, nats.
     """
     value = joint(u, float(powers[0]))
-    log_weight = torch.zeros_like(value.log_likelihood, dtype=torch.float64)
+    log_weight = torch.zeros(len(u), dtype=torch.float64, device=u.device)
     for i in range(1, len(powers)):
-        log_weight += (powers[i] - powers[i - 1]) * value.log_likelihood.double()
+        exact = Value(*(part.double() for part in value))
+        log_weight += exact.at(float(powers[i])) - exact.at(float(powers[i - 1]))
         if i < len(powers) - 1:
             step = steps[i].repeat(joint.copies)
             u, _, value = hmc_step(joint, u, float(powers[i]), step, leapfrogs)

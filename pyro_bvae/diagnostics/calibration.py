@@ -137,7 +137,8 @@ def calibration(
     The data are the model's own draws, noise included; on data that look otherwise (grey values
     for a Bernoulli likelihood, or a decoder's means) the encoder may do better or worse. The prior
     itself passes as a guide: `collapse` tells. Latents that are no datum's own, such as a prior's
-    σ, are held at the medians of what the guide draws for them.
+    σ, are held at the medians of what the guide draws for them. Discrete latents, such as classes,
+    are drawn with the others and have no ranks: those of the others see them.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
@@ -157,8 +158,8 @@ def calibration(
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: target="tempered", draws that are not finite, or a pair without a plate of the
-            data.
+        ValueError: target="tempered", draws that are not finite, no continuous latent, or a pair
+            without a plate of the data.
         TypeError: no x, and a model that needs it.
 
     References:

@@ -10,6 +10,7 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from pyro_bvae.models import VAE
+from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.source import device_of, evaluating, own_randomness, read
 from pyro_bvae.types import HasPair, PairLike, as_pair
 
@@ -55,7 +56,12 @@ class ImageCodes:
         """The codes `[n, latents]`, in the dtype of the encoder."""
         wanted = indices.unique()
         new = wanted[~self._known[wanted]]
-        with evaluating(self.modules), own_randomness(self.device, 0), torch.no_grad():
+        with (
+            #kept_memory(),
+            evaluating(self.modules),
+            own_randomness(self.device, 0),
+            torch.no_grad(),
+        ):
             for part in new.split(self.batch_size) if len(new) else ():
                 codes = _checked(self.encode(*read(self.data, part, self.modules)), len(part))
                 if self._table is None:

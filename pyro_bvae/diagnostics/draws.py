@@ -22,9 +22,10 @@ from pyro_bvae.diagnostics.layout import (
     shared_values,
 )
 from pyro_bvae.diagnostics.modes import called_modules_evaluate
+from pyro_bvae.diagnostics.scales import check_scales
 from pyro_bvae.diagnostics.scored import Draws, concatenated, scored
 from pyro_bvae.diagnostics.target import Target
-from pyro_bvae.diagnostics.traces import held, plate_of, run, simulated_arguments
+from pyro_bvae.diagnostics.traces import Traces, held, plate_of, run, simulated_arguments
 from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.source import (
     check_arguments,
@@ -34,7 +35,7 @@ from pyro_bvae.training.source import (
     own_randomness,
     read,
 )
-from pyro_bvae.types import PairLike, as_pair
+from pyro_bvae.types import PairLike, as_pair, drawn_of
 
 Latents = dict[str, Tensor]
 
@@ -52,7 +53,8 @@ class Sampler:
     same log-probabilities as one run for each; else in a loop.
 
     Args:
-        pair: a `VAE`, a `Pair` or any `(model, guide)`, its latents in a plate of the data.
+        pair: a `VAE`, a `Pair` or any `(model, guide)`, its latents in a plate of the data. Of
+            one that offers another pair as `drawn` (see `types.HasDrawn`), that is held.
         data: a tensor, an array, a data set, or a tuple of them (see `datasets.as_source`).
         batch_size: the most draws × data that go through the pair at once.
         hold_shared: keep the latents that are no datum's own, such as a prior's σ, at the medians
@@ -60,7 +62,7 @@ class Sampler:
 
     Raises:
         TypeError, ValueError: data that are none or that the likelihood of a `VAE` cannot draw, or
-            a pair that does not fit them or has no plate.
+            a pair that does not fit them, has no plate, or weighs its sites one by one.
 
     >>> import pyro.distributions as dist
     >>> def model(x):
@@ -79,14 +81,15 @@ class Sampler:
     def __init__(
         self, pair: PairLike, data: Any, *, batch_size: int = 256, hold_shared: bool = True
     ) -> None:
-        as_pair(pair)
+        drawn = drawn_of(pair)
+        as_pair(drawn)
         self.source = as_source(data)
         self.batch_size = check_count(batch_size, "batch_size")
         self._given = pair
-        check_arguments(pair, self.source)
+        check_arguments(drawn, self.source)
         self._check = checked(pair, self.source)
         self._device = _device(pair, self.arguments(torch.tensor([0])))
-        self.pair = prepared(pair, device=self._device)
+        self.pair = prepared(drawn, device=self._device)
         self.shared: Latents = {}
         with self.running(seed=0), torch.no_grad():
             self._probe()
@@ -181,6 +184,7 @@ class Sampler:
             guide, model, _ = run(self.pair, args)
         self.layout = layout_of(model, len(args[0]))
         check_guide(guide, self.layout, len(args[0]))
+        check_scales(Traces(guide, model), self.layout, len(args[0]))
         self.stacks = self._can_stack(args)
 
     def _can_stack(self, args: tuple[Tensor, ...]) -> bool:

@@ -7,28 +7,39 @@ from typing import Any, NamedTuple
 import torch
 from pyro import poutine
 from torch import Tensor
-from torch.distributions import MixtureSameFamily, biject_to
+from torch.distributions import biject_to
 
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.layout import Values, as_sampled, latent_values, log_prob
+from pyro_bvae.diagnostics.supports import INSTEAD, combinations, support_of, values_of
 from pyro_bvae.diagnostics.traces import held
 from pyro_bvae.training.recording import record
 
 
 class Value(NamedTuple):
-    """`log_prior`, `log_likelihood` `[rows]`; `gradient` `[rows, dim]` of prior + power · lik."""
+    """log p(z, y) and log p(x|z, y) `[rows, values]` of every value of what is discrete.
+
+    And the gradient `[rows, dim]` of log Σ_y p(z, y) p(x|z, y)^power.
+    """
 
     log_prior: Tensor
     log_likelihood: Tensor
     gradient: Tensor
 
+    def at(self, power: float | Tensor) -> Tensor:
+        """Return log Σ_y p(z, y) p(x|z, y)^power, `[rows]`; a power of 0 is the prior."""
+        least = torch.finfo(self.log_likelihood.dtype).min
+        total = self.log_prior + power * self.log_likelihood.clamp(min=least)
+        return total.logsumexp(1) if total.shape[1] > 1 else total[:, 0]
+
 
 class LogJoint:
     """The unnormalised posteriors of some data, each `copies` times over, as one function.
 
-    A row u `[rows, dim]` holds all latents of one datum, mapped to the whole real line; row
-    c · data + i is copy c of datum i. The log prior is that of u: it has the log-determinant of
-    the map. The function is recorded as one graph of tensor operations where the pair is static.
+    A row u `[rows, dim]` holds all continuous latents z of one datum, mapped to the whole real
+    line; row c · data + i is copy c of datum i. The log prior is that of u: it has the
+    log-determinant of the map. Discrete latents y are summed over, all of their values run at
+    once. The function is recorded as one graph of tensor operations where the pair is static.
 
     To be made and called within `with sampler.running(seed)`.
 
@@ -37,13 +48,17 @@ class LogJoint:
         indices: of the data.
         copies: how many rows each datum has.
 
-    Raises: ValueError if a latent has no density on a continuous support.
+    Raises: ValueError if no latent is continuous, or a discrete one has too many values.
     """
 
     def __init__(self, sampler: Sampler, indices: Tensor, copies: int = 1) -> None:
         self.sampler, self.data, self.copies = sampler, len(indices), copies
         self.args = tuple(self.copied(arg) for arg in sampler.arguments(indices))
-        self._transforms = self._read_transforms()
+        nodes = self._nodes()
+        self._transforms = {
+            n: _transform(nodes[n], s) for n, s in sampler.layout.continuous.items()
+        }
+        self.values = self._combined(nodes)
         self._evaluate: Callable[..., Sequence[Tensor]] = self._eager
         self._tried = False
 
@@ -58,8 +73,13 @@ class LogJoint:
         return self.copies * self.data
 
     @property
+    def number(self) -> int:
+        """How many values the discrete latents of a datum can take together; 1 where none is."""
+        return len(next(iter(self.values.values()))) if self.values else 1
+
+    @property
     def dim(self) -> int:
-        """How many unconstrained numbers the latents of one datum are."""
+        """How many unconstrained numbers the continuous latents of one datum are."""
         return sum(size for _, _, size in self._transforms.values())
 
     def copied(self, values: Tensor) -> Tensor:
@@ -80,12 +100,20 @@ class LogJoint:
         return values.movedim(place, 1).reshape(self.rows, *layout.local[name])
 
     def log_probs(self, latents: Values) -> tuple[Tensor, Tensor]:
-        """Return log p(z) and log p(x|z) of latents `{site: [rows, *shape]}`, each `[rows]`."""
-        layout = self.sampler.layout
-        values = as_sampled({**self.sampler.shared, **latents}, layout)
-        trace = poutine.trace(held(self.sampler.pair.model, values)).get_trace(*self.args)
+        """Return log p(z, y) and log p(x|z, y) of latents `{site: [rows, *shape]}`.
+
+        Each `[rows, values]`, a column for every value of the discrete latents together.
+        """
+        layout, number = self.sampler.layout, self.number
+        every = {n: v.repeat(number, *[1] * (v.dim() - 1)) for n, v in latents.items()}
+        every |= {n: v.repeat_interleave(self.rows, 0) for n, v in self.values.items()}
+        args = tuple(arg.repeat(number, *[1] * (arg.dim() - 1)) for arg in self.args)
+        values = as_sampled({**self.sampler.shared, **every}, layout)
+        trace = poutine.trace(held(self.sampler.pair.model, values)).get_trace(*args)
+        rows = number * self.rows
         prior, likelihood = (
-            log_prob(trace, layout, self.rows, observed=seen, draws=1)[0] for seen in (False, True)
+            log_prob(trace, layout, rows, observed=seen, draws=1)[0].reshape(number, -1).T
+            for seen in (False, True)
         )
         return prior, likelihood
 
@@ -94,7 +122,7 @@ class LogJoint:
         return self.flat(self._simulated())
 
     def flat(self, latents: dict[str, Tensor]) -> Tensor:
-        """Map latents `{site: [rows, *shape]}` to rows u `[rows, dim]`."""
+        """Map latents `{site: [rows, *shape]}` to rows u `[rows, dim]`, without discrete ones."""
         parts = [
             transform.inv(latents[name]).reshape(self.rows, -1)
             for name, (transform, _, _) in self._transforms.items()
@@ -102,7 +130,7 @@ class LogJoint:
         return torch.cat(parts, 1).detach()
 
     def latents(self, u: Tensor) -> dict[str, Tensor]:
-        """Map rows u `[rows, dim]` back to latents `{site: [rows, *shape]}`."""
+        """Map rows u `[rows, dim]` back to the continuous latents `{site: [rows, *shape]}`."""
         return {name: value for name, (value, _) in self._constrained(u).items()}
 
     def _simulated(self) -> dict[str, Tensor]:
@@ -111,23 +139,21 @@ class LogJoint:
         values = latent_values(trace, self.sampler.layout, self.rows, 1)
         return {name: value[0] for name, value in values.items()}
 
-    def _read_transforms(self) -> dict[str, tuple[Any, torch.Size, int]]:
-        """For every latent: the map from the real line, the shape it maps from, and its size."""
+    def _nodes(self) -> dict[str, Any]:
         model = held(self.sampler.pair.model, self.sampler.shared)
         nodes: dict[str, Any] = poutine.trace(model).get_trace(*self.args).nodes
-        found = {}
-        for name, shape in self.sampler.layout.local.items():
-            fn = nodes[name]["fn"]
-            support = _support(fn)
-            if support.is_discrete or fn.has_enumerate_support:
-                raise ValueError(
-                    f"pair: expected latent site {name!r} to be continuous, so that gradients "
-                    f"can move it, got {fn}"
-                )
-            transform = biject_to(support)
-            event = transform.inverse_shape(torch.Size(shape))
-            found[name] = (transform, event, event.numel())
-        return found
+        return nodes
+
+    def _combined(self, nodes: dict[str, Any]) -> dict[str, Tensor]:
+        """Return the values of the discrete latents, all combinations, `{site: [values, ...]}`."""
+        layout = self.sampler.layout
+        if not layout.continuous:
+            raise ValueError(
+                f"pair: expected a continuous latent site, so that gradients can move it, got "
+                f"{sorted(layout.discrete)} alone, which are discrete; {INSTEAD}"
+            )
+        values = {n: values_of(n, nodes[n]["fn"], layout.local[n]) for n in layout.discrete}
+        return combinations(values) if values else {}
 
     def _constrained(self, u: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """The latents, and the log-determinant of the map to each, `[rows]`."""
@@ -148,9 +174,10 @@ class LogJoint:
             u = u.detach().requires_grad_()
             latents = self._constrained(u)
             log_prior, log_likelihood = self.log_probs({n: v for n, (v, _) in latents.items()})
-            log_prior = log_prior + sum(jacobian for _, jacobian in latents.values())
-            (gradient,) = torch.autograd.grad((log_prior + power * log_likelihood).sum(), u)
-        return [log_prior.detach(), log_likelihood.detach(), gradient.detach()]
+            volume = torch.stack([jacobian for _, jacobian in latents.values()]).sum(0)
+            value = Value(log_prior + volume[:, None], log_likelihood, u)
+            (gradient,) = torch.autograd.grad(value.at(power).sum(), u)
+        return [part.detach() for part in (value.log_prior, log_likelihood, gradient)]
 
     def _record(self, u: Tensor, power: Tensor) -> None:
         """Replace the function by a recording of it, if it can be recorded."""
@@ -163,7 +190,8 @@ class LogJoint:
         self._evaluate = replace(recording, outputs=[])
 
 
-def _support(fn: Any) -> Any:
-    """Return where a distribution has density; a mixture, where its components have."""
-    mixed = isinstance(fn, MixtureSameFamily)
-    return _support(fn.component_distribution) if mixed else fn.support
+def _transform(site: Any, shape: tuple[int, ...]) -> tuple[Any, torch.Size, int]:
+    """Return the map from the real line to a latent, the shape it maps from, and its size."""
+    transform = biject_to(support_of(site["fn"]))
+    event = transform.inverse_shape(torch.Size(shape))
+    return transform, event, event.numel()

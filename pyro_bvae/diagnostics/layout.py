@@ -10,6 +10,8 @@ from pyro.distributions.util import scale_and_mask
 from pyro.poutine import Trace
 from torch import Tensor
 
+from pyro_bvae.diagnostics.supports import is_discrete
+
 DRAWS = "num_particles_vectorized"
 """The name of the plate of the draws, by which `tempered` knows it holds no data."""
 
@@ -27,6 +29,7 @@ class Layout(NamedTuple):
         event_dims: of the same sites.
         shared: the latent sites outside it, such as a prior's σ.
         observed: the observed sites in it.
+        discrete: the local sites of countably many values, such as classes.
     """
 
     plate: str
@@ -36,6 +39,12 @@ class Layout(NamedTuple):
     event_dims: dict[str, int]
     shared: tuple[str, ...]
     observed: tuple[str, ...]
+    discrete: tuple[str, ...]
+
+    @property
+    def continuous(self) -> dict[str, tuple[int, ...]]:
+        """The local sites with a density, each with the shape of one datum's value."""
+        return {name: shape for name, shape in self.local.items() if name not in self.discrete}
 
 
 def layout_of(model_trace: Trace, batch: int) -> Layout:
@@ -76,6 +85,7 @@ def layout_of(model_trace: Trace, batch: int) -> Layout:
         event_dims={name: site["fn"].event_dim for name, site in inside.items()},
         shared=tuple(name for name in latent if name not in inside),
         observed=tuple(n for n, s in observed.items() if frame in s["cond_indep_stack"]),
+        discrete=tuple(name for name, site in inside.items() if is_discrete(site["fn"])),
     )
 
 

@@ -65,7 +65,8 @@ def reference_posterior(
     one after another and start from draws of the guide, in coordinates that its mean and spread
     scale. The potential is recorded as one graph where the model is static. A mode in which the
     guide has no draw may be missed: `log_evidence(method="annealed")` does not start there.
-    Latents that are no datum's own are held at the medians of what the guide draws for them.
+    Latents that are no datum's own are held at the medians of what the guide draws for them;
+    discrete ones, such as classes, are summed over, and the others drawn whatever these may be.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
@@ -78,8 +79,8 @@ def reference_posterior(
         seed: of the chains; torch's own random state is left as it was.
 
     Raises:
-        ValueError: another target, a discrete latent, counts too small, or a pair without a plate
-            of the data.
+        ValueError: another target, no continuous latent, discrete ones of more than 256 values
+            together, counts too small, or a pair without a plate of the data.
 
     References:
         Hoffman, Gelman (2014), The No-U-Turn Sampler.
@@ -126,11 +127,11 @@ def reference_posterior(
 
 
 def guide_latents(sampler: Sampler, num_samples: int) -> dict[str, Tensor]:
-    """Draw from the guide for all data, `{site: [num_samples, data, *shape]}`."""
+    """Draw continuous latents from the guide for all data, `{site: [draws, data, *shape]}`."""
     indices, at_once = torch.arange(len(sampler)), max(1, sampler.batch_size // len(sampler))
     some = torch.arange(num_samples).split(at_once)
     drawn = [sampler.draw(indices, len(part)).latents for part in some]
-    return {name: torch.cat([part[name] for part in drawn]) for name in drawn[0]}
+    return {n: torch.cat([part[n] for part in drawn]) for n in sampler.layout.continuous}
 
 
 def flat(latents: dict[str, Tensor], *, dims: int = 1) -> Tensor:
@@ -178,8 +179,7 @@ def _value(
 ) -> tuple[Tensor, Tensor]:
     """Return −Σ log density of the data at centre + spread · v, and its gradient."""
     value = joint(centre + spread * v, power)
-    total = value.log_prior + power * value.log_likelihood
-    return -total.sum(), -spread * value.gradient
+    return -value.at(power).sum(), -spread * value.gradient
 
 
 class _Potential(torch.autograd.Function):

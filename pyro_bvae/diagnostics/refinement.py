@@ -19,6 +19,7 @@ from pyro_bvae.diagnostics.traces import run
 from pyro_bvae.training.recording import record
 from pyro_bvae.types import Distribution
 
+_WHOLE = "for the gap as a whole take log_evidence of the pair less its ELBO"
 _REDUNDANT = {"covariance_matrix", "precision_matrix", "probs"}
 Build = Callable[[Sequence[Tensor]], Any]
 
@@ -51,7 +52,7 @@ def family_of(fn: Distribution) -> Family:
         raise ValueError(
             f"guide: cannot refine a {type(fn).__name__}; expected a distribution with "
             "reparameterised draws that its tensor parameters make up, such as a Normal, a "
-            "MultivariateNormal or a LowRankMultivariateNormal"
+            f"MultivariateNormal or a LowRankMultivariateNormal; {_WHOLE}"
         )
     transforms = [transform_to(make.arg_constraints[name]) for name in names]
     values = [getattr(fn, name).detach() for name in names]
@@ -66,8 +67,13 @@ def family_of(fn: Distribution) -> Family:
 def families_of(sampler: Sampler, args: tuple[Tensor, ...]) -> dict[str, Family]:
     """Return the family of each latent in the plate of the data, as the guide has it for `args`.
 
-    Raises: ValueError as `family_of`, or if a latent's distribution depends on what is drawn.
+    Raises: ValueError as `family_of`, or if a latent is discrete or depends on what is drawn.
     """
+    if sampler.layout.discrete:
+        raise ValueError(
+            f"guide: cannot refine {sorted(sampler.layout.discrete)}, discrete latent sites, with "
+            f"gradients; {_WHOLE}"
+        )
     traces: list[dict[str, Any]]
     traces = [run(sampler.pair, args, values=sampler.shared).guide.nodes for _ in range(2)]
     families = {}
@@ -76,7 +82,7 @@ def families_of(sampler: Sampler, args: tuple[Tensor, ...]) -> dict[str, Family]
         if not all(torch.equal(a, b) for a, b in zip(one.start, two.start, strict=True)):
             raise ValueError(
                 f"guide: cannot refine site {name!r}, whose distribution depends on other draws; "
-                "expected one that depends on the data alone"
+                f"expected one that depends on the data alone; {_WHOLE}"
             )
         families[name] = one
     return families
@@ -92,8 +98,8 @@ class Refined:
     """
 
     def __init__(self, sampler: Sampler, indices: Tensor, copies: int, target: Target) -> None:
-        self.joint, self.target = LogJoint(sampler, indices, copies), target
         self.families = families_of(sampler, sampler.arguments(indices))
+        self.joint, self.target = LogJoint(sampler, indices, copies), target
         self.tensors = [t for family in self.families.values() for t in family.start]
 
     def log_weights(self, tensors: Sequence[Tensor], *, path: bool = False) -> Tensor:
@@ -111,7 +117,7 @@ class Refined:
             log_q = log_q + self._by_datum(scored.log_prob(value))
             latents[name] = self.joint.rows_of(value, name)
         log_prior, log_likelihood = self.joint.log_probs(latents)
-        total = log_prior + self.target.power * log_likelihood
+        total = (log_prior + self.target.power * log_likelihood)[:, 0]
         return total.reshape(copies, data) - log_q
 
     def optimise(self, *, steps: int, learning_rate: float) -> list[Tensor]:

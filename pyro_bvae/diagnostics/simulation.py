@@ -16,14 +16,22 @@ _EXAMPLES = 3
 
 
 def names_of(sampler: Sampler) -> tuple[str, ...]:
-    """Return the names of all latents: "z", or "z[0]", "z[1]", ... where a site has several."""
-    return latent_names({n: torch.empty(1, *s) for n, s in sampler.layout.local.items()})
+    """Return the names of all continuous latents: "z", or "z[0]", "z[1]", ... of several."""
+    return latent_names({n: torch.empty(1, *s) for n, s in sampler.layout.continuous.items()})
 
 
 def truths(sampler: Sampler, indices: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Draw latents from the prior, `[data, latents]`, and arguments with data drawn from them."""
+    """Draw latents from the prior, `[data, latents]`, and arguments with data drawn from them.
+
+    The latents are the continuous ones. Raises: ValueError if there is none.
+    """
+    if not sampler.layout.continuous:
+        raise ValueError(
+            "pair: expected a continuous latent site, whose truth has a rank among draws, got "
+            f"{sorted(sampler.layout.discrete)} alone, which are discrete; take importance"
+        )
     latents, args = sampler.simulate(indices)
-    return flat(latents), args
+    return flat({name: latents[name] for name in sampler.layout.continuous}), args
 
 
 def ranked(
@@ -53,9 +61,7 @@ def _guide_draws(sampler: Sampler, args: tuple[Tensor, ...], num_samples: int) -
         latent_values(poutine.trace(guide).get_trace(*args), layout, batch, draws)
         for draws in ([num_samples] if sampler.stacks else [1] * num_samples)
     ]
-    return torch.cat(
-        [torch.cat([v.reshape(*v.shape[:2], -1) for v in run.values()], -1) for run in runs]
-    )
+    return torch.cat([flat({n: run[n] for n in layout.continuous}, dims=2) for run in runs])
 
 
 def example(pair: PairLike) -> Tensor:
