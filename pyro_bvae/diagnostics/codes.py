@@ -57,7 +57,7 @@ class ImageCodes:
         wanted = indices.unique()
         new = wanted[~self._known[wanted]]
         with (
-            #kept_memory(),
+            kept_memory(),
             evaluating(self.modules),
             own_randomness(self.device, 0),
             torch.no_grad(),
