@@ -72,7 +72,7 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     for name, default in (
-        ("size", 64),
+        ("size", 32),
         ("steps", 500),
         ("data", 1000),
         ("draws", 1000),
