@@ -3,7 +3,9 @@
 Recording a step takes two steps in Python at some hundred times their normal length; compiling the
 recording takes seconds. Both pay where enough steps are left. What a mode would gain is guessed
 until it has been measured: the figures below are what was measured on small and large networks on
-a CPU, and are meant to err towards the mode at hand.
+a CPU, and are meant to err towards the mode at hand. What compiling takes is guessed from the
+recording, once there is one; before, it is taken for little, since a recording costs less than a
+compile that is missed.
 """
 
 import statistics
@@ -16,12 +18,12 @@ MEASURED = 5
 WARM_UP = {"eager": 2, "recorded": 4, "compiled": 3}
 
 RECORDING_FACTOR, RECORDING_MOST = 200.0, 1.2
-COMPILING = 5.0
+COMPILING = 4.0
 PYTHON, PYTHON_MOST = 0.45, 1.5e-3
 KERNELS, KERNELS_MOST, FUSION = 0.5, 0.75e-3, 0.08
 
 
-def next_mode(seconds: Mapping[str, float], left: int) -> str:
+def next_mode(seconds: Mapping[str, float], left: int, *, compiling: float | None = None) -> str:
     r"""Return how to take the next steps: "eager", "recorded" or "compiled".
 
     With :math:`t` seconds per step now, :math:`g` the seconds a mode is expected to save per step
@@ -31,6 +33,7 @@ def next_mode(seconds: Mapping[str, float], left: int) -> str:
     Args:
         seconds: per step, of the modes measured so far, "eager" among them.
         left: steps still to be taken.
+        compiling: seconds that it takes to compile a recording, None as long as there is none.
 
     >>> next_mode({"eager": 0.002}, left=100)
     'eager'
@@ -38,18 +41,21 @@ def next_mode(seconds: Mapping[str, float], left: int) -> str:
     'recorded'
     >>> next_mode({"eager": 0.002, "recorded": 0.001}, left=100_000)
     'compiled'
+    >>> next_mode({"eager": 0.002, "recorded": 0.001}, left=10_000, compiling=17.0)
+    'recorded'
     >>> next_mode({"eager": 0.002, "recorded": 0.003, "compiled": 0.004}, left=100_000)
     'eager'
     """
+    compiling = COMPILING if compiling is None else compiling
     best = min(seconds, key=lambda mode: seconds[mode])
     if "compiled" in seconds:
         return best
     recorded = seconds.get("recorded", _if_recorded(seconds["eager"]))
     gain = seconds[best] - _if_compiled(recorded)
     if "recorded" in seconds:
-        return "compiled" if gain * left > COMPILING else best
+        return "compiled" if gain * left > compiling else best
     cost = min(RECORDING_FACTOR * seconds["eager"], RECORDING_MOST)
-    worth = (seconds[best] - recorded) * left > cost or gain * left > cost + COMPILING
+    worth = (seconds[best] - recorded) * left > cost or gain * left > cost + compiling
     return "recorded" if worth else best
 
 
@@ -74,6 +80,7 @@ class Choice:
     Attributes:
         mode: how to take the next step.
         seconds: the median time per step of the modes tried so far.
+        compiling: how long a compile is going to take, to be set once there is a recording.
 
     >>> choice = Choice(steps=1000)
     >>> for _ in range(7):
@@ -85,6 +92,7 @@ class Choice:
     def __init__(self, steps: int) -> None:
         self.mode = "eager"
         self.seconds: dict[str, float] = {}
+        self.compiling: float | None = None
         self._left = steps
         self._times: list[float] = []
 
@@ -99,7 +107,7 @@ class Choice:
         warm_up = WARM_UP[self.mode]
         if len(self._times) == warm_up + MEASURED:
             self.seconds[self.mode] = statistics.median(self._times[warm_up:])
-            self.mode = next_mode(self.seconds, self._left)
+            self.mode = next_mode(self.seconds, self._left, compiling=self.compiling)
             self._times = []
 
     def give_up(self) -> None:

@@ -9,6 +9,7 @@ from pyro.infer.util import zero_grads
 from torch import Tensor
 
 from pyro_bvae.training.captured import Captured, compiled
+from pyro_bvae.training.compiler_cache import seconds_to_compile
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings, undone_on_error
@@ -98,6 +99,10 @@ class RecordedStep:
         with torch.random.fork_rng(range(torch.cuda.device_count())), without_autocast(tensors):
             self._compiled, why = compiled(self._recording, tensors)
         return why
+
+    def seconds_to_compile(self, tensors: Sequence[Tensor]) -> float:
+        """Return about how long `compile` is going to take."""
+        return seconds_to_compile(self._recording.graph, [*self._recording.live, *tensors])
 
     def difference(self, other: "RecordedStep") -> str | None:
         """Say where two recordings of one step differ; None if the step is static."""

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from pyro_bvae.training.adam import in_single_steps
+from pyro_bvae.training.compiler_cache import note_compiled
 from pyro_bvae.training.direct import direct
 
 aten = torch.ops.aten
@@ -60,6 +61,7 @@ class Recording:
         with torch.no_grad(), torch._inductor.config.patch(COMPILING), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             run = torch._inductor.compile(in_single_steps(self.graph), [*self.live, *inputs])
+        note_compiled(self.graph, [*self.live, *inputs])
         return Recording(self.graph, self.live, [], run)
 
     def difference(self, other: "Recording") -> str | None:

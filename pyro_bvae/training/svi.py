@@ -242,6 +242,8 @@ class CompiledSVI(SVI):
         plan.eager = difference is not None
         plan.confirmed = plan.recorded is not None or not plan.first
         plan.recorded = plan.recorded or step
+        if self._choice is not None:
+            self._choice.compiling = step.seconds_to_compile(call.tensors)
         return step.taken if difference is None else self._fall_back(step.taken, difference)
 
     def _compile(self, plan: Plan, call: Call) -> None:

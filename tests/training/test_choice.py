@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyro.infer import SVI, Trace_ELBO
 from torch import nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from pyro_bvae.training.choice import COMPILING, MEASURED, WARM_UP, Choice, next_mode
+from pyro_bvae.training.compiler_cache import (
+    COLD,
+    WARM,
+    note_compiled,
+    seconds_to_compile,
+    was_compiled,
+)
+from pyro_bvae.training.recording import record
 from pyro_bvae.training.svi import CompiledSVI
 from tests.training import dynamic_examples, small_examples
 
@@ -46,11 +55,13 @@ def test_nothing_is_compiled_that_could_not_save_what_it_costs(eager, recorded, 
 
 JOBS = {
     # seconds per step eager, recorded, compiled; seconds to record, to compile
-    "small net": (2.3e-3, 0.9e-3, 0.45e-3, 0.5, 4.5),
-    "small net, cache warm": (2.3e-3, 0.9e-3, 0.45e-3, 0.5, 1.5),
-    "conv net": (45e-3, 42e-3, 38e-3, 0.9, 7.0),
-    "conv net, nothing gained": (61e-3, 62e-3, 62e-3, 0.9, 7.0),
-    "deep model": (40e-3, 8e-3, 4e-3, 4.0, 15.0),
+    "small net": (2.3e-3, 0.9e-3, 0.45e-3, 0.25, 17.0),
+    "small net, cache warm": (2.3e-3, 0.9e-3, 0.45e-3, 0.25, 4.0),
+    "conv net": (45e-3, 42e-3, 38e-3, 1.5, 30.0),
+    "conv net, cache warm": (45e-3, 42e-3, 38e-3, 1.5, 7.0),
+    "conv net, nothing gained": (61e-3, 62e-3, 62e-3, 0.9, 30.0),
+    "deep model": (40e-3, 8e-3, 4e-3, 4.0, 60.0),
+    "deep model, cache warm": (40e-3, 8e-3, 4e-3, 4.0, 15.0),
 }
 
 
@@ -64,14 +75,15 @@ def total(job, mode, steps):
     }[mode]
 
 
-def chosen(job, steps):
-    """Seconds for all steps as `Choice` takes them."""
+def chosen(job, steps, error):
+    """Seconds for all steps as `Choice` takes them, if it errs about compiling by a factor."""
     times = dict(zip(("eager", "recorded", "compiled"), JOBS[job][:3], strict=True))
     cost = {"eager": 0.0, "recorded": JOBS[job][3], "compiled": JOBS[job][4]}
     choice, seconds, tried = Choice(steps), 0.0, {"eager"}
     for _ in range(steps):
         seconds += times[choice.mode] + (0.0 if choice.mode in tried else cost[choice.mode])
         tried.add(choice.mode)
+        choice.compiling = error * cost["compiled"] if "recorded" in tried else None
         if not choice.settled():
             choice.add(times[choice.mode])
     return seconds
@@ -79,9 +91,66 @@ def chosen(job, steps):
 
 @pytest.mark.parametrize("steps", [100, 1000, 100_000])
 @pytest.mark.parametrize("job", JOBS)
-def test_never_much_slower_than_the_best_of_the_three(job, steps):
+@pytest.mark.parametrize("error", [0.7, 1.0, 1.5])
+def test_never_much_slower_than_the_best_of_the_three(job, steps, error):
     best = min(total(job, mode, steps) for mode in ("eager", "recorded", "compiled"))
-    assert chosen(job, steps) <= 1.06 * best
+    assert chosen(job, steps, error) <= 1.06 * best
+
+
+def test_a_warm_cache_makes_shorter_runs_worth_compiling():
+    seconds = {"eager": 2.3e-3, "recorded": 0.9e-3}
+    left = 15_000
+    assert next_mode(seconds, left, compiling=195 * COLD) == "recorded"
+    assert next_mode(seconds, left, compiling=195 * WARM) == "compiled"
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_graph_is_known_by_its_operations_shapes_and_threads_until_the_cache_is_emptied(
+    cache, monkeypatch
+):
+    x, graph = torch.ones(3), make_fx(torch.exp)(torch.ones(3))
+    assert seconds_to_compile(graph, [x]) == COLD
+    note_compiled(graph, [x])
+    assert seconds_to_compile(make_fx(torch.exp)(x), [x]) == WARM
+    assert not was_compiled(make_fx(torch.sin)(x), [x])
+    assert not was_compiled(graph, [torch.ones(4)])
+    assert not was_compiled(graph, [x.float()])
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 99)
+    assert not was_compiled(graph, [x])
+    monkeypatch.undo()
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(cache.parent / "other"))
+    assert not was_compiled(graph, [x])
+
+
+def test_a_cache_that_cannot_be_written_is_one_that_is_cold(cache):
+    cache.mkdir()
+    (cache / "pyro_bvae").write_text("a file where a folder is to be")
+    x, graph = torch.ones(3), make_fx(torch.exp)(torch.ones(3))
+    note_compiled(graph, [x])
+    assert not was_compiled(graph, [x])
+
+
+def test_compiling_leaves_its_note(cache, monkeypatch):
+    def compiler(module, inputs):
+        if fail:
+            raise RuntimeError("no C++ compiler")
+        return module
+
+    monkeypatch.setattr(torch._inductor, "compile", compiler)
+    x = torch.ones(3)
+    recording = record(lambda x: [x.exp()], [x])
+    fail = True
+    with pytest.raises(RuntimeError):
+        recording.compiled([x])
+    assert not was_compiled(recording.graph, [x])
+    fail = False
+    recording.compiled([x])
+    assert was_compiled(record(lambda x: [x.exp()], [x]).graph, [x])
 
 
 def test_the_warm_up_is_not_counted_and_one_slow_step_does_not_matter():
@@ -107,6 +176,8 @@ def test_it_goes_through_the_modes_with_pyros_numbers(monkeypatch):
     """Costs are set to nothing, so that all three are tried."""
     monkeypatch.setattr("pyro_bvae.training.choice.RECORDING_MOST", 0.0)
     monkeypatch.setattr("pyro_bvae.training.choice.COMPILING", 0.0)
+    monkeypatch.setattr("pyro_bvae.training.compiler_cache.COLD", 0.0)
+    monkeypatch.setattr("pyro_bvae.training.compiler_cache.WARM", 0.0)
     svi, losses = trained(small_examples.mean_and_scale, "auto", steps=40)
     assert svi._choice.settled()
     assert set(svi._choice.seconds) == {"eager", "recorded", "compiled"}
