@@ -1,7 +1,9 @@
 """What every objective is: a `pyro.infer.ELBO` that weighs named terms."""
 
+import inspect
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -118,6 +120,7 @@ class Objective(PyroELBO, ABC):
         if num_particles < 1:
             raise ValueError(f"num_particles: expected at least 1, got {num_particles}")
         super().__init__(num_particles=num_particles, vectorize_particles=vectorize_particles)
+        self._plates: dict[Any, float] = {}
 
     @abstractmethod
     def weigh(self, reconstruction: Tensor, sites: Mapping[str, Site]) -> Weighed:
@@ -177,6 +180,22 @@ class Objective(PyroELBO, ABC):
     def _draws_per_trace(self) -> int:
         return self.num_particles if self.vectorize_particles else 1
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy is made of: all but the pairs that have been seen."""
+        return {**self.__dict__, "_plates": {}}
+
+    def _get_traces(
+        self, model: PyroFunction, guide: PyroFunction, args: Any, kwargs: Any
+    ) -> Iterator[tuple[Trace, Trace]]:
+        """Run the pair; for vectorised draws its plates are counted, once, unless they were set."""
+        if self._draws_per_trace > 1 and (self._plates or self.max_plate_nesting == math.inf):
+            pair = _identity(model), _identity(guide)
+            if pair not in self._plates:
+                self._guess_max_plate_nesting(model, guide, args, kwargs)
+                self._plates[pair] = self.max_plate_nesting
+            self.max_plate_nesting = self._plates[pair]
+        return super()._get_traces(model, guide, args, kwargs)
+
     def _draw(self, guide: PyroFunction, args: Any, kwargs: Any) -> Trace:
         return poutine.trace(guide).get_trace(*args, **kwargs)
 
@@ -194,6 +213,12 @@ class Objective(PyroELBO, ABC):
             for trace in traces:
                 check_shapes(trace, max_plate_nesting=self.max_plate_nesting)
         return traces
+
+
+def _identity(function: PyroFunction) -> Hashable:
+    """Return what tells a function of a pair from others, whatever β it is tempered with."""
+    function = inspect.unwrap(function, stop=lambda f: not getattr(f, "is_tempered", False))
+    return function if isinstance(function, Hashable) else id(function)
 
 
 def _mean(estimates: list[Estimate]) -> Estimate:

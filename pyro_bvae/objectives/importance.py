@@ -13,6 +13,7 @@ from torch import Tensor
 from pyro_bvae.beta import VECTORISATION_PLATES, Beta
 from pyro_bvae.objectives.base import Estimate, Objective, Weighed
 from pyro_bvae.objectives.checks import check_choice
+from pyro_bvae.objectives.doubly import Given, ScaledGradient
 from pyro_bvae.objectives.sites import Site, data_plate, differ, latents_of
 from pyro_bvae.types import PyroFunction
 
@@ -26,20 +27,22 @@ class ImportanceELBO(Objective):
 
     Several latents, and plates within that of the data, share the weights of their datum. Where a
     model weighs its own likelihood, or the elements of an inner plate, these weights are powers
-    within the sum over draws; so for `SemiSupervisedVAE`, whose bound rises with K up to where the
-    exact sum over the classes keeps it.
+    within the sum over draws. So for `SemiSupervisedVAE`, whose w_k = Π_y (w_ky p(y)/q(y|x))^q(y|x)
+    is at most Σ_y p(y) w_ky, an unbiased estimate of p(x): the bound holds, and rises with K to at
+    most log p(x) − KL(q(y|x)‖p(y|x)), where it is for every K if q(z|x,y) is exact.
 
     Args:
         num_particles: K ≥ 1, draws per datum.
         gradient: "reparameterised" differentiates the bound as it stands, whose signal for the
             guide fades against its noise as K grows; "doubly" leaves out what log q's own
             parameters contribute and squares the weights: of the same mean, without noise where
-            q is the posterior. At K = 1 that is sticking the landing. It needs a q whose log_prob
-            takes any z: no inverse-autoregressive flow.
+            q is the posterior. At K = 1 that is sticking the landing. Latents may be drawn one
+            from the other, but must be continuous, with a log_prob that takes any z: no
+            inverse-autoregressive flow.
 
     Raises:
         ValueError: K < 1, or another gradient; when run, a site outside the plate of the data,
-            data of unequal scale, or, for "doubly", several or weighted latents.
+            data of unequal scale, or, for "doubly", classes or weighted latents.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders.
@@ -73,11 +76,13 @@ class ImportanceELBO(Objective):
             super()._guess_max_plate_nesting(*args)
 
     def _draw(self, guide: PyroFunction, args: Any, kwargs: Any) -> Trace:
-        trace = super()._draw(guide, args, kwargs)
-        if self.gradient == "doubly":
-            for site in latents_of(trace, guide=True).values():
-                site["gradient"] = ScaledGradient()
-                site["value"] = site["gradient"](site["value"])
+        if self.gradient == "reparameterised":
+            return super()._draw(guide, args, kwargs)
+        with Given() as given:
+            trace = super()._draw(guide, args, kwargs)
+        for site in latents_of(trace, guide=True).values():
+            site["given"], site["gradient"] = given, ScaledGradient()
+            site["value"] = site["gradient"](site["value"])
         return trace
 
     def _estimate(self, model_trace: Trace, guide_trace: Trace) -> Estimate:
@@ -89,9 +94,9 @@ class ImportanceELBO(Objective):
             share = rows.detach().softmax(0)
             surrogate = (share * rows).sum(0)
             bounds = bounds.detach() + surrogate - surrogate.detach()
-            (site,) = latents_of(guide_trace, guide=True).values()
             if self.num_particles > 1:
-                site["gradient"].factor = 1 - beta + beta * share.reshape(log_weights.shape)
+                for site in latents_of(guide_trace, guide=True).values():
+                    site["gradient"].factor = 1 - beta + beta * share.reshape(log_weights.shape)
         terms = {"importance_loss": -scale * bounds.sum()}
         return replace(measured, terms=terms, weights={"importance_loss": 1.0})
 
@@ -104,12 +109,13 @@ class ImportanceELBO(Objective):
         latents = latents_of(guide_trace, guide=True)
         plate = data_plate(model_trace)
         sites: list[Any] = [site for site in model_trace.nodes.values() if site["type"] == "sample"]
-        if plate is None or plate.dim is None or (self.gradient == "doubly" and len(latents) != 1):
+        if plate is None or plate.dim is None:
             raise ValueError(
-                f"guide: expected {'one latent site' if plate else 'sites'} in a plate of the data "
-                f'for gradient="{self.gradient}", got {sorted(latents)}; use '
-                'gradient="reparameterised", or ELBO'
+                f"guide: expected sites in a plate of the data, got {sorted(latents)} in none; "
+                "use ELBO"
             )
+        if self.gradient == "doubly":
+            _check_continuous(latents)
         kept = {plate.dim: plate.size}
         if self.num_particles > 1:
             kept[-self.max_plate_nesting] = self.num_particles
@@ -121,17 +127,37 @@ class ImportanceELBO(Objective):
             total = total + weight * self._rows(site, _log_prob(site, site["value"]), kept, scale)
         for site in latents.values():
             _check_beta(site, beta)
-            total = total - beta * self._rows(site, self._log_q(site), kept, scale)
+        if self.gradient == "doubly":
+            return total - beta * self._log_q_of_draws(latents, kept, scale), beta, scale
+        for site in latents.values():
+            log_q = self._rows(site, _log_prob(site, site["value"]), kept, scale)
+            total = total - beta * log_q
         return total, beta, scale
 
-    def _log_q(self, site: Any) -> Tensor:
-        """Return log q(z), for "doubly" with gradients through z alone."""
-        value = site["value"]
-        log_q = _log_prob(site, value)
-        if self.gradient == "reparameterised":
+    def _log_q_of_draws(
+        self, latents: Mapping[str, Any], kept: dict[int, int], scale: float
+    ) -> Tensor:
+        """Return log q(z) with gradients through z alone."""
+        log_q, of_parameters = torch.zeros(()), torch.zeros(())
+        for site in latents.values():
+            value = site["value"]
+            fixed = _log_prob(site, value.detach())
+            through_own = _log_prob(site, value) - fixed + fixed.detach()
+            log_q = log_q + self._rows(site, through_own, kept, scale)
+            of_parameters = of_parameters + self._rows(site, fixed, kept, scale)
+        if len(latents) == 1:
             return log_q
-        fixed = _log_prob(site, value.detach())
-        return log_q - fixed + fixed.detach()
+        given = next(iter(latents.values()))["given"]
+        for name, gradient in given.partials(of_parameters.sum()).items():
+            site, value = latents[name], latents[name]["value"]
+            through = gradient * (value - value.detach())
+            through = (
+                through.sum(tuple(range(-site["fn"].event_dim, 0)))
+                if site["fn"].event_dim
+                else through
+            )
+            log_q = log_q + self._rows(site, through, kept, scale)
+        return log_q
 
     def _rows(self, site: Any, log_prob: Tensor, kept: dict[int, int], scale: float) -> Tensor:
         """Weigh, and sum over all plates but those in `kept`: of the data, and of the draws."""
@@ -162,26 +188,17 @@ class ImportanceELBO(Objective):
         )
 
 
-class ScaledGradient:
-    """Draws whose gradient is multiplied by `factor`, `[particles, batch]`, when it comes back."""
-
-    def __init__(self) -> None:
-        self.factor: Tensor | float = 1.0
-
-    def __call__(self, value: Tensor) -> Tensor:
-        """Return the draws as a new tensor."""
-        fresh = value.view_as(value)
-        if fresh.requires_grad:
-            fresh.register_hook(self._scale)
-        return fresh
-
-    def _scale(self, gradient: Tensor) -> Tensor:
-        factor = torch.as_tensor(self.factor)
-        return gradient * factor.reshape(*factor.shape, *(1,) * (gradient.dim() - factor.dim()))
-
-
 def _log_prob(site: Any, value: Tensor) -> Tensor:
     return scale_and_mask(site["fn"].log_prob(value), 1.0, site["mask"])
+
+
+def _check_continuous(latents: Mapping[str, Any]) -> None:
+    for name, site in latents.items():
+        if getattr(site["fn"], "has_enumerate_support", False):
+            raise ValueError(
+                f'guide: expected continuous latents for gradient="doubly", got classes at site '
+                f'{name!r}, which have no reparameterised draws; use gradient="reparameterised"'
+            )
 
 
 def _check_beta(site: Any, beta: Beta) -> None:
