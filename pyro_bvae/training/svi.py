@@ -1,35 +1,30 @@
 """Stochastic variational inference as Pyro's `SVI`, with the whole step in one compiled graph."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pyro import poutine
-from pyro.infer import ELBO, SVI
-from pyro.infer.util import torch_item, zero_grads
+from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.poutine.runtime import am_i_wrapped
-from pyro.util import warn_if_nan
-from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.training.choice import Choice, now
-from pyro_bvae.training.gradients import Gradients
 from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
-from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
-from pyro_bvae.training.parameters import check_parameters, parameters_in
+from pyro_bvae.training.optimisers import OptimiserFactory
+from pyro_bvae.training.parameters import check_parameters
 from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
 from pyro_bvae.training.recorded_optim import NotReady
 from pyro_bvae.training.recorded_step import RecordedStep, Taken
 from pyro_bvae.training.recording import reason
 from pyro_bvae.training.surroundings import Call, Modules, fresh_gradients
+from pyro_bvae.training.terms_svi import TermsSVI
 from pyro_bvae.types import PyroFunction
 
 MODES = ("auto", "eager", "recorded", "compiled")
 SHORT_LIVED = 32
 
 
-class CompiledSVI(SVI):
+class CompiledSVI(TermsSVI):
     """`pyro.infer.SVI` that records its step once and compiles it.
 
     Python runs model, guide, handlers, loss, gradients and the optimiser's update once, and every
@@ -109,16 +104,10 @@ class CompiledSVI(SVI):
         steps: int | None = None,
         **kwargs: Any,
     ) -> None:
-        differentiable = getattr(loss, "differentiable_loss", None)
-        self._differentiable_terms = getattr(loss, "differentiable_terms", None)
-        if isinstance(loss, ELBO) and not hasattr(loss, "loss_and_grads"):
-            loss = differentiable
-        super().__init__(model, guide, as_pyro_optim(optim), loss, loss_and_grads, **kwargs)
+        super().__init__(model, guide, optim, loss, loss_and_grads, **kwargs)
         self._steps = steps
         self.mode = mode
         self.fallback: str | None = None
-        self.parameters: Mapping[str, Tensor] = {}
-        self.gradients = Gradients()
         self._plans = Plans()
         self._unplanned = Plan(first=True)
         self._strikes = 0
@@ -137,22 +126,6 @@ class CompiledSVI(SVI):
         if mode == "auto":
             self._choice = Choice(check_count(self._steps, "steps"))
             self._current = self._choice.mode
-
-    def step(self, *args: Any, **kwargs: Any) -> Any:
-        """Take a gradient step; return the loss as a number (a tuple for some objectives)."""
-        loss, _ = self._take(args, kwargs)
-        if isinstance(loss, tuple):
-            return type(loss)(map(torch_item, loss))
-        return warn_if_nan(torch_item(loss), "loss") if isinstance(loss, Tensor) else loss
-
-    def step_tensor(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Take a step; return the loss as a 0-dim tensor, without waiting for the device."""
-        return self.step_terms(*args, **kwargs)[0]
-
-    def step_terms(self, *args: Any, **kwargs: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """Take a step; return the loss and the objective's named terms, as 0-dim tensors."""
-        loss, terms = self._take(args, kwargs)
-        return torch.as_tensor(loss), terms
 
     def _take(self, args: Any, kwargs: Any) -> Taken:
         choice = self._choice
@@ -185,21 +158,6 @@ class CompiledSVI(SVI):
             self._compile(plan, call)
         return plan.recorded(call.tensors, compiled=self._current == "compiled")
 
-    def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
-        """Add the loss's gradients to the parameters; return these, the loss and its terms."""
-        terms: Mapping[str, Tensor] = {}
-        with poutine.trace(param_only=True) as captured:
-            if self._differentiable_terms is None:
-                loss = self.loss_and_grads(self.model, self.guide, *args, **kwargs)
-            else:
-                pair = self.model, self.guide
-                loss, terms = self.gradients.add(
-                    self._differentiable_terms, *pair, args=args, kwargs=kwargs
-                )
-        self.parameters = parameters_in(captured.trace)
-        self.gradients.inside(self.parameters.values())
-        return self.parameters, loss, terms
-
     def _eager(self, plan: Plan, args: Any, kwargs: Any) -> Taken:
         """Take a step as Pyro does; if it is the first, see what it depends on."""
         if plan.parameters is None:
@@ -214,10 +172,6 @@ class CompiledSVI(SVI):
         self._update(list(plan.parameters.values()))
         zero_grads(plan.parameters.values())
         return taken
-
-    def _update(self, parameters: list[Tensor]) -> None:
-        self.gradients.outside(parameters)
-        self.optim(parameters)
 
     def _record(self, plan: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Take a step in Python and record it, or compare it with what was recorded before."""
