@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.encoded import Encoded, encoded_batches
+from pyro_bvae.diagnostics.encoded import Encoded, code_site, encoded_batches
 from pyro_bvae.diagnostics.information import Bracketed, Surgery, parts_of_batch, surgery_of
 from pyro_bvae.diagnostics.simulation import names_of
 from pyro_bvae.diagnostics.two_sample import TwoSample, energy_test, mmd_test
@@ -133,26 +133,34 @@ class Collapse:
 
 @torch.no_grad()
 def collapse(
-    pair: PairLike, x: Any, *, compared: int = 500, batch_size: int = 512, seed: int = 0
+    pair: PairLike,
+    x: Any,
+    *,
+    site: str | None = None,
+    compared: int = 500,
+    batch_size: int = 512,
+    seed: int = 0,
 ) -> Collapse:
     """Measure what each latent carries, and test the codes of all data against the prior.
 
     A latent is active where the mean of its posterior varies with x by more than 0.01 of the
     prior's variance. KL_j = I(x; z_j) + KL(q(z_j)‖p(z_j)) in every latent: what it says of x, and
     what its codes are off the prior. Neither speaks of a target posterior: a guide may use every
-    latent and be wrong, which `calibration` and `importance` see.
+    latent and be wrong, which `calibration` and `importance` see. Of a pair with several latent
+    sites one is looked at, its q and p as the pair states them at one draw of the others for each
+    datum (see `elbo_surgery`): for z₁ of a hierarchy "the prior" is p(z₁|z₂) at the guide's own z₂.
 
     Args:
-        pair: a `VAE`, a `Pair` or any `(model, guide)`, with one latent site in the plate of the
-            data; tempered or not, it is read at β = 1.
+        pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
         x: at least 8 data, as `datasets.as_source` takes them.
+        site: the latent site in the plate of the data: by default the only one, or of several "z".
         compared: the most codes, each of another datum, that the two-sample tests compare.
         batch_size: the most data in a batch (see `elbo_surgery`).
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: fewer than 8 data, fewer than 2 in a batch, several latent sites in the plate
-            of the data, or none.
+        ValueError: fewer than 8 data, fewer than 2 in a batch; no latent site of that name, none
+            named "z" among several, or one that is discrete or has codes at points.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders, for active units.
@@ -176,7 +184,8 @@ def collapse(
     sampler = Sampler(pair, x)
     encoded, parts = [], []
     with sampler.running(seed):
-        for batch in encoded_batches(sampler, batch_size=batch_size, seed=seed):
+        name = code_site(sampler.layout, site)
+        for batch in encoded_batches(sampler, batch_size=batch_size, seed=seed, site=name):
             parts.append(parts_of_batch(batch))
             encoded.append(_without_pairs(batch))
     whole = {
@@ -189,7 +198,7 @@ def collapse(
     unit = prior.var(0).clamp(min=np.finfo(float).tiny).sqrt()
     codes, draws = z[:compared] / unit, prior[:compared] / unit
     return Collapse(
-        names=names_of(sampler),
+        names=names_of(sampler, name),
         kl=whole["kl"].mean(0),
         mean_variance=mean.var(0),
         posterior_variance=whole["variance"].mean(0),
@@ -197,7 +206,7 @@ def collapse(
         mmd=mmd_test(codes, draws, seed=seed),
         energy=energy_test(codes, draws, seed=seed),
         compared=len(codes),
-        surgery=surgery_of(parts, names=names_of(sampler)),
+        surgery=surgery_of(parts, names=names_of(sampler, name)),
         data=len(z),
     )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.encoded import Encoded, encoded_batches
+from pyro_bvae.diagnostics.encoded import Encoded, code_site, encoded_batches
 from pyro_bvae.diagnostics.simulation import names_of
 from pyro_bvae.objectives.decomposition import Bracket, bracket
 from pyro_bvae.types import PairLike
@@ -48,6 +48,7 @@ class Surgery:
         total_correlation: KL(q(z)‖Π_j q(z_j)), 0-dim.
         dimension_wise_kl: KL(q(z_j)‖p(z_j)) of each latent's aggregate from the prior, `[latents]`.
         information_per_latent: I(x; z_j), `[latents]`.
+        others: E log q/p of the latents of all other sites, 0-dim; 0 where there is no other.
         batch_size: of the batches whose mixtures stand for q(z).
         exact: whether the densities of single latents are known; else those of normals with the
             same moments stand for them in what is per latent, and in the total correlation.
@@ -60,13 +61,14 @@ class Surgery:
     total_correlation: Bracketed
     dimension_wise_kl: Bracketed
     information_per_latent: Bracketed
+    others: Bracketed
     batch_size: int
     exact: bool
 
     @property
     def elbo(self) -> float:
         """The ELBO at β = 1, nats per datum."""
-        return -(self.reconstruction.low + self.kl.low).item()
+        return -(self.reconstruction.low + self.kl.low + self.others.low).item()
 
     @property
     def dimension_wise_total(self) -> Bracketed:
@@ -74,9 +76,14 @@ class Surgery:
         return Bracketed(*(part.sum() for part in self.dimension_wise_kl))
 
     def table(self) -> pd.DataFrame:
-        """Return a row for each part: "low", "high" and "error", nats per datum."""
+        """Return a row for each part: "low", "high" and "error", nats per datum.
+
+        The last, where there are several latent sites, is the KL of the others.
+        """
         parts = {name: getattr(self, name) for name in ("reconstruction", "kl", *_SHOWN[:2])}
         rows = parts | {_SHOWN[2]: self.dimension_wise_total}
+        if self.others.low or self.others.error:
+            rows["others"] = self.others
         return pd.DataFrame(
             {name: [value.item() for value in part] for name, part in rows.items()},
             index=list(Bracketed._fields),
@@ -91,7 +98,9 @@ class Surgery:
 
 
 @torch.no_grad()
-def elbo_surgery(pair: PairLike, x: Any, *, batch_size: int = 512, seed: int = 0) -> Surgery:
+def elbo_surgery(
+    pair: PairLike, x: Any, *, site: str | None = None, batch_size: int = 512, seed: int = 0
+) -> Surgery:
     """Split the KL of an ELBO: E KL(q(z|x)‖p(z)) = I(x; z) + TC(z) + Σ_j KL(q(z_j)‖p(z_j)).
 
     The aggregate posterior q(z) = E_x q(z|x) is the mixture over a batch, once with each datum's
@@ -102,17 +111,22 @@ def elbo_surgery(pair: PairLike, x: Any, *, batch_size: int = 512, seed: int = 0
     itself biased they say how well this end is known. With a prior of dependent latents the last
     part is against its marginals, and the total correlation is what remains.
 
+    Of a pair with several latent sites one is looked at, its q and p as the pair states them at
+    one draw of the others for each datum. Where q depends on these, as q(z|x,y) does on a class,
+    I(x; z) stands for I(x,y; z); where p does, as p(z₁|z₂) in a hierarchy, the parts are against
+    the prior at the guide's own z₂, and sum to E log q(z₁|x)/p(z₁|z₂) as ever.
+
     Args:
-        pair: a `VAE`, a `Pair` or any `(model, guide)`, with one latent site in the plate of the
-            data; tempered or not, it is read at β = 1.
+        pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
         x: at least 8 data, as `datasets.as_source` takes them; all of them are used, but for what
             would make batches unequal.
+        site: the latent site in the plate of the data: by default the only one, or of several "z".
         batch_size: the most data in a batch; memory is of order batch² · latents, and limited.
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: fewer than 8 data, fewer than 2 in a batch, several latent sites in the plate
-            of the data, or none.
+        ValueError: fewer than 8 data, fewer than 2 in a batch; no latent site of that name, none
+            named "z" among several, or one that is discrete or has codes at points.
 
     References:
         Hoffman, Johnson (2016), ELBO Surgery: Yet Another Way to Carve Up the Variational
@@ -135,10 +149,10 @@ def elbo_surgery(pair: PairLike, x: Any, *, batch_size: int = 512, seed: int = 0
     """
     sampler = Sampler(pair, x)
     with sampler.running(seed):
-        batches = list(
-            map(parts_of_batch, encoded_batches(sampler, batch_size=batch_size, seed=seed))
-        )
-    return surgery_of(batches, names=names_of(sampler))
+        name = code_site(sampler.layout, site)
+        encoded = encoded_batches(sampler, batch_size=batch_size, seed=seed, site=name)
+        batches = [parts_of_batch(batch) for batch in encoded]
+    return surgery_of(batches, names=names_of(sampler, name))
 
 
 class BatchParts(NamedTuple):
@@ -150,6 +164,7 @@ class BatchParts(NamedTuple):
     total_correlation: Tensor
     dimension_wise_kl: Tensor
     information_per_latent: Tensor
+    others: Tensor
     size: int
     exact: bool
 
@@ -171,6 +186,7 @@ def parts_of_batch(batch: Encoded) -> BatchParts:
         total_correlation=_ends([whole], "dimension_wise_kl")[:, 0] - off_prior.sum(1),
         dimension_wise_kl=off_prior,
         information_per_latent=_ends(single, "mutual_information"),
+        others=batch.others.mean().expand(2),
         size=len(batch.z),
         exact=batch.exact,
     )

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from pyro import poutine
+from pyro.distributions import Independent
 from torch import Tensor
 from torch.distributions import biject_to
 
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.layout import Values, as_sampled, latent_values, log_prob
 from pyro_bvae.diagnostics.supports import INSTEAD, combinations, support_of, values_of
-from pyro_bvae.diagnostics.traces import held
+from pyro_bvae.diagnostics.traces import held, run
+from pyro_bvae.models.partly_known import PartlyKnown
 from pyro_bvae.training.recording import record
 
 
@@ -140,8 +142,17 @@ class LogJoint:
         return {name: value[0] for name, value in values.items()}
 
     def _nodes(self) -> dict[str, Any]:
-        model = held(self.sampler.pair.model, self.sampler.shared)
-        nodes: dict[str, Any] = poutine.trace(model).get_trace(*self.args).nodes
+        """Return the model's sites, once the guide is seen to leave none at known points."""
+        guide, model, _ = run(self.sampler.pair, self.args, values=self.sampler.shared)
+        for name in self.sampler.layout.continuous:
+            fn = cast(Any, guide.nodes[name])["fn"]
+            base = fn.base_dist if isinstance(fn, Independent) else fn
+            if isinstance(base, PartlyKnown) and base.known.any():
+                raise ValueError(
+                    f"pair: some of latent site {name!r} is known, a point that no gradient may "
+                    f"move; {INSTEAD}"
+                )
+        nodes: dict[str, Any] = model.nodes
         return nodes
 
     def _combined(self, nodes: dict[str, Any]) -> dict[str, Tensor]:

@@ -125,7 +125,7 @@ def log_prob(trace: Trace, layout: Layout, batch: int, *, observed: bool | None,
     for name, site in samples(trace).items():
         wanted = observed is None or observed is bool(site["is_observed"])
         if wanted and not _is_deterministic(site) and holds_data(site, layout, batch):
-            total = total + _site_log_prob(name, site, layout, batch, draws)
+            total = total + site_log_prob(name, site, layout, batch, draws)
     return total
 
 
@@ -199,7 +199,8 @@ def predicted_values(trace: Trace, layout: Layout, draws: int) -> dict[str, Tens
     return values
 
 
-def _site_log_prob(name: str, site: Any, layout: Layout, batch: int, draws: int) -> Tensor:
+def site_log_prob(name: str, site: Any, layout: Layout, batch: int, draws: int) -> Tensor:
+    """Sum a site's log-probabilities over all but draws and data, `[draws, batch]`, nats."""
     value = scale_and_mask(site["fn"].log_prob(site["value"]), 1.0, site["mask"])
     if value.dim() < -layout.dim or value.shape[layout.dim] != batch:
         raise ValueError(

@@ -15,9 +15,11 @@ from pyro_bvae.types import PairLike, as_pair
 _EXAMPLES = 3
 
 
-def names_of(sampler: Sampler) -> tuple[str, ...]:
-    """Return the names of all continuous latents: "z", or "z[0]", "z[1]", ... of several."""
-    return latent_names({n: torch.empty(1, *s) for n, s in sampler.layout.continuous.items()})
+def names_of(sampler: Sampler, site: str | None = None) -> tuple[str, ...]:
+    """Return the names of all continuous latents, or a site's: "z", or "z[0]", "z[1]", ..."""
+    shapes = sampler.layout.continuous
+    wanted = shapes if site is None else {site: shapes[site]}
+    return latent_names({n: torch.empty(1, *s) for n, s in wanted.items()})
 
 
 def truths(sampler: Sampler, indices: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

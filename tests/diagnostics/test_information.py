@@ -216,5 +216,5 @@ def test_bad_input_is_named():
             pyro.sample("z", dist.Normal(x, 1.0))
             pyro.sample("w", dist.Normal(x, 1.0))
 
-    with pytest.raises(ValueError, match=r"one latent site.*got \['w', 'z'\]"):
-        elbo_surgery((two, guide), torch.randn(9))
+    with pytest.raises(ValueError, match=r"site: no latent .* named 'y'; there are \['w', 'z'\]"):
+        elbo_surgery((two, guide), torch.randn(9), site="y")
