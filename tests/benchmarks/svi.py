@@ -9,7 +9,8 @@ a turn. All train the same networks on the same data with Adam; `fit` reads its 
 the others each step.
 `start`: seconds until steps run at full speed, in a fresh process with an empty compiler cache and
 again with a filled one, and the step at which the mode has paid for itself.
-`choice`: seconds of `fit` with each mode; 100,000 steps are extrapolated from the first few.
+`choice`: seconds of `fit` with each mode, and which one "auto" ended in; 100,000 steps are
+extrapolated from the first few.
 """
 
 import argparse
@@ -30,7 +31,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 from pyro_bvae import fit
+from pyro_bvae.training import svi
 from pyro_bvae.training.allocator import kept_memory
+from pyro_bvae.training.choice import Choice
 from tests.benchmarks import rivals
 
 PARTS = ("steps", "start", "choice")
@@ -125,6 +128,14 @@ def train(name: str, mode: str, number: int, stop: int) -> None:
     """Train once for `number` steps, of which `stop` are taken; print what was measured."""
     job = rivals.JOBS[name]()
     data, times = rivals.images(job), []
+    choices: list[Choice] = []
+
+    class Kept(Choice):
+        def __init__(self, steps: int) -> None:
+            super().__init__(steps)
+            choices.append(self)
+
+    svi.Choice = Kept
 
     def note(record: Any) -> bool:
         times.append((record.step, time.perf_counter()))
@@ -138,7 +149,8 @@ def train(name: str, mode: str, number: int, stop: int) -> None:
     half = [t for t in times if t[0] >= stop // 2]
     rate = (half[-1][1] - half[0][1]) / max(half[-1][0] - half[0][0], 1)
     total = times[-1][1] - start
-    print(json.dumps({"total": total, "rate": rate, "at": times[-1][0]}))
+    ended = choices[0].mode if choices else mode
+    print(json.dumps({"total": total, "rate": rate, "at": times[-1][0], "mode": ended}))
 
 
 def trained(name: str, mode: str, number: int, stop: int, cache: str, threads: int) -> Any:
@@ -176,9 +188,13 @@ def choice(name: str, options: argparse.Namespace) -> None:
                 run = trained(name, mode, number, stop, cache, options.threads)
                 totals[mode] = run["total"] + (number - run["at"]) * run["rate"]
             best = min(totals[mode] for mode in MODES)
+            ended = run["mode"]
             cells = "  ".join(f"{mode} {value:8.2f}" for mode, value in totals.items())
             how = "" if stop == number else f"  (from {stop} steps)"
-            print(f"  {number:7d} steps: {cells}   ratio {totals['auto'] / best:5.2f}{how}")
+            print(
+                f"  {number:7d} steps: {cells}   ratio {totals['auto'] / best:5.2f}, "
+                f"auto ended in {ended}{how}"
+            )
 
 
 def main() -> None:
