@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from pyro.distributions.util import scale_and_mask
+from pyro.distributions.util import scale_and_mask, sum_rightmost
 from pyro.poutine import Trace
 from torch import Tensor
 
@@ -150,12 +150,7 @@ class ImportanceELBO(Objective):
         given = next(iter(latents.values()))["given"]
         for name, gradient in given.partials(of_parameters.sum()).items():
             site, value = latents[name], latents[name]["value"]
-            through = gradient * (value - value.detach())
-            through = (
-                through.sum(tuple(range(-site["fn"].event_dim, 0)))
-                if site["fn"].event_dim
-                else through
-            )
+            through = sum_rightmost(gradient * (value - value.detach()), site["fn"].event_dim)
             log_q = log_q + self._rows(site, through, kept, scale)
         return log_q
 

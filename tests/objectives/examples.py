@@ -1,5 +1,6 @@
-"""A small VAE, and every objective on it."""
+"""A small VAE, every objective on it, and what two estimates are compared by."""
 
+import pyro
 import torch
 
 from pyro_bvae import VAE
@@ -53,3 +54,27 @@ FAMILY = {
     "dip i": lambda: MomentELBO(off_diagonal=10.0, diagonal=5.0, covariance="means"),
     "dip ii": lambda: MomentELBO(off_diagonal=10.0, diagonal=5.0),
 }
+OF_CODES = [name for name in FAMILY if hasattr(FAMILY[name](), "site")]
+DATA = 20
+
+
+def data_of(rows):
+    """The plate of DATA data, or more, of which these rows are a batch."""
+    size = max(DATA, len(rows))
+    return pyro.plate("data", size, subsample=torch.arange(len(rows)), dim=-1)
+
+
+def estimate_of(name, pair, *args, **keywords):
+    pyro.set_rng_seed(0)
+    return FAMILY[name]().estimate(*pair, *args, **keywords)
+
+
+def assert_same(mine, other, *, without=(), rtol=1e-10):
+    """Terms and measures agree."""
+    pairs = [(a[n], b[n], n) for a, b in zip(mine, other, strict=True) for n in b]
+    for a, b, name in pairs:
+        assert name in without or torch.allclose(a, b, rtol=rtol, atol=rtol), name
+
+
+def read(estimate):
+    return dict(estimate.terms), dict(estimate.measures)

@@ -7,9 +7,8 @@ import torch
 
 from pyro_bvae import fit
 from tests.models.cases import CASES, hierarchical, joint, semi_supervised
-from tests.objectives.examples import FAMILY
+from tests.objectives.examples import FAMILY, OF_CODES
 
-OF_CODES = [name for name in FAMILY if hasattr(FAMILY[name](), "site")]
 DISCRETE = {joint, semi_supervised}
 
 
