@@ -1,13 +1,21 @@
-"""Objectives on models of several latents: the importance bound by hand, and clear refusals."""
+"""The importance bound of models of several latents, by hand and exact, and their critics."""
+
+import math
 
 import pyro
+import pyro.distributions as dist
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal
 from torch.nn.functional import one_hot
 
+from pyro_bvae.likelihoods import NormalLikelihood
+from pyro_bvae.models import Classifier, SemiSupervisedVAE
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import AdversarialELBO, FactorELBO, ImportanceELBO
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
 from tests.models.cases import (
     BATCH,
     CLASSES,
@@ -94,3 +102,68 @@ def test_critics_take_one_code_with_a_context(make, objective):
     estimate.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in case.model.posterior.parameters())
     assert [draws.shape for draws in estimate.draws] == [(BATCH, LATENTS)] * 2
+
+
+class Beside(nn.Module):
+    """An encoder that returns x and its context end to end."""
+
+    features = 5
+
+    def forward(self, x, y):
+        return torch.cat([x, y], -1)
+
+
+def exact_but_for_the_class():
+    """x = W z + V y + N(0, I) with z ~ N(0, 1), y one of two classes; q(z|x,y) is exact."""
+    w, v = torch.tensor([[1.0], [-0.5], [0.3]]), torch.tensor([[1.0, -1.0], [0.5, 0.2], [0.0, 2.0]])
+    decoder = nn.Linear(3, 3, bias=False)
+    vae = SemiSupervisedVAE(
+        NormalPrior(1),
+        NormalLikelihood(decoder, scale=1.0),
+        MeanFieldPosterior(Beside(), latents=1),
+        Classifier(nn.Identity(), 2, features=3),
+        alpha=0.0,
+    )
+    gain = w.mT / (1 + w.mT @ w)
+    with torch.no_grad():
+        decoder.weight.copy_(torch.cat([w, v], 1))
+        vae.posterior.head.weight.copy_(
+            torch.cat([torch.cat([gain, -gain @ v], 1), torch.zeros(1, 5)])
+        )
+        vae.posterior.head.bias.copy_(torch.tensor([0.0, -(1 + w.mT @ w).log().item()]))
+    x = torch.tensor([[1.0, 0.2, -0.5], [0.0, -1.0, 2.0]])
+    covariance = w @ w.mT + torch.eye(3)
+    log_joint = dist.MultivariateNormal(v.mT, covariance).log_prob(x[:, None]) - math.log(2)
+    return vae, x, log_joint
+
+
+@pytest.mark.parametrize("k", [1, 6])
+def test_the_bound_of_classes_is_the_exact_sum_of_them(k):
+    """With q(z|x,y) exact it is log p(x) − KL(q(y|x)‖p(y|x)); with the class known, log p(x, y)."""
+    vae, x, log_joint = exact_but_for_the_class()
+    log_q = vae.classifier(x).log_softmax(-1)
+    gap = (log_q.exp() * (log_q - log_joint.log_softmax(-1))).sum(-1)
+    assert gap.min() > 1e-3
+    loss = ImportanceELBO(k).loss(vae.model, vae.guide, x)
+    assert loss == pytest.approx(-(log_joint.logsumexp(-1) - gap).sum().item(), abs=1e-10)
+    labels = torch.tensor([1, 0])
+    loss = ImportanceELBO(k).loss(vae.model, vae.guide, x, labels)
+    assert loss == pytest.approx(-log_joint[torch.arange(2), labels].sum().item(), abs=1e-10)
+
+
+def test_the_bound_of_classes_holds():
+    """Off the exact q(z|x,y) L_50 is below log p(x) − KL of the classes; 5 standard errors."""
+    vae, x, log_joint = exact_but_for_the_class()
+    log_q = vae.classifier(x).log_softmax(-1)
+    with torch.no_grad():
+        vae.posterior.head.bias.add_(torch.tensor([0.8, 0.5]))
+    best = (log_q.exp() * (log_joint - log_q)).sum().item()
+    means = []
+    for k in (1, 50):
+        with torch.no_grad():
+            drawn = torch.tensor(
+                [ImportanceELBO(k).loss(vae.model, vae.guide, x) for _ in range(100)]
+            )
+        means.append(-drawn.mean().item())
+        assert means[-1] < best + 5 * drawn.std().item() / 10
+    assert means[0] < means[1] - 0.1 < best
