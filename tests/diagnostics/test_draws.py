@@ -11,6 +11,7 @@ from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import conv_decoder, conv_encoder
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
+from tests.models import cases
 
 SHAPE = (1, 8, 8)
 
@@ -38,6 +39,30 @@ def test_all_data_are_checked_and_not_the_first_only():
     for data in (images, images.numpy(), Reader()):
         with pytest.raises(ValueError, match=r"x: expected values in \[0, 1\] for a Bernoulli"):
             importance(convolutional(), data, num_samples=25)
+
+
+class Pairs:
+    """Data and contexts that are read when asked for, with one context that is no class."""
+
+    def __init__(self, context: int) -> None:
+        self.context = context
+
+    def __len__(self) -> int:
+        return 40
+
+    def __getitem__(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        context = torch.where(indices == 30, self.context, 1)
+        return torch.full((len(indices), *cases.SHAPE), 0.5), context
+
+
+@pytest.mark.parametrize("make", [cases.conditional, cases.bottleneck])
+def test_every_part_of_the_data_is_checked(make):
+    """Data in memory and data read when asked for, of which the second part alone is wrong."""
+    model, good, bad = make().model, Pairs(2), Pairs(7)
+    assert importance(model, good, num_samples=25).k.shape == (40,)
+    for data in (bad, bad[torch.arange(40)]):
+        with pytest.raises(ValueError, match=r"from 0 to 2.* 1 to 7|classes .* 7"):
+            importance(model, data, num_samples=25)
 
 
 def test_convolutions_get_their_channels_last_and_give_the_same_numbers():
