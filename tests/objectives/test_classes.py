@@ -289,3 +289,19 @@ def test_refuses_weights_that_are_no_classes(name):
         estimate_of(name, masked)
     with pytest.raises(ValueError, match=r"or \[classes, batch, latents\] for classes that are"):
         estimate_of(name, classes(loc, scale, 1.0))
+
+
+@pytest.mark.parametrize("name", OF_CODES)
+def test_a_class_of_no_weight_at_all_is_as_if_it_were_not_there(name, fixed):
+    """Where q(y|x) underflows to 0 the classifier's gradient is finite, and 0 there."""
+    loc, scale, _ = random_classes()
+    logits = noise(CLASSES, BATCH, seed=3)
+    logits[2] = -2000.0
+    found = []
+    for c in (2, 3):
+        fixed(NOISE[:c], PRIOR_NOISE[[0] * c])
+        some = logits[:c].clone().requires_grad_()
+        estimate = estimate_of(name, classes(loc[:c], scale[:c], some.softmax(0)))
+        found.append(torch.autograd.grad(estimate.loss, some)[0])
+    assert torch.allclose(found[1][:2], found[0], rtol=1e-10)
+    assert (found[1][2] == 0).all()
