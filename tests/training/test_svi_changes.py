@@ -1,5 +1,6 @@
 """What may change between steps of `CompiledSVI`, and what costs a compile."""
 
+import gc
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,6 +14,11 @@ from pyro import poutine
 from pyro.infer import SVI, Trace_ELBO
 from torch import Tensor, nn
 
+from pyro_bvae import VAE, tempered
+from pyro_bvae.likelihoods import NormalLikelihood
+from pyro_bvae.objectives import CapacityELBO
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.recording import Recording
 from pyro_bvae.training.svi import CompiledSVI
@@ -118,6 +124,55 @@ def test_tensors_changed_in_place_are_seen_without_a_compile(compiles: list[list
 
     assert train(CompiledSVI) == train(SVI)
     assert len(compiles) == 1
+
+
+def test_beta_capacity_sigma_and_rate_of_our_vae_change_without_a_compile(
+    compiles: list[list[int]],
+) -> None:
+    """Each is changed for some steps, and by Pyro's `SVI` in the same way."""
+
+    def train(svi: Callable[..., SVI]) -> list[float]:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        vae = VAE(
+            prior=NormalPrior(2),
+            likelihood=NormalLikelihood(nn.Linear(2, 6)),
+            posterior=MeanFieldPosterior(nn.Linear(6, 5), latents=2, features=5),
+        )
+        beta, capacity = torch.tensor(1.0), torch.tensor(0.0)
+        objective = CapacityELBO(2.0, capacity=capacity)
+        trainer = svi(*tempered(vae, beta), ADAM(), objective)
+        sigma = dict(vae.prior.scale.named_buffers())
+        assert len(sigma) == 1
+        losses = []
+        for number in range(12):
+            losses.append(trainer.step(torch.randn(4, 6)))
+            beta.fill_(1.0 + number % 3)
+            capacity.fill_(0.5 * number)
+            next(iter(sigma.values())).fill_(1.0 + 0.1 * number)
+            for optimiser in trainer.optim.optim_objs.values():
+                optimiser.param_groups[0]["lr"] = 0.01 / (number + 1)
+        return losses
+
+    pyros = train(SVI)
+    assert len(set(pyros)) == 12
+    assert train(CompiledSVI) == pyros
+    assert compiles == [[4, 6]]
+
+
+@pytest.mark.parametrize("make", [examples.vae, examples.deep_markov_model])
+def test_the_tensors_in_memory_do_not_grow_with_the_steps(
+    make: Callable[[], Any], compiles: list[list[int]]
+) -> None:
+    example = make()
+    svi = CompiledSVI(example.model, example.guide, ADAM(), example.loss())
+    counts = []
+    for _ in range(5):
+        for _ in range(6):
+            svi.step(*example.arguments())
+        gc.collect()
+        counts.append(sum(issubclass(type(found), Tensor) for found in gc.get_objects()))
+    assert len(set(counts[1:])) == 1
 
 
 def load_in_place(number: int, svi: SVI, example: Any) -> None:

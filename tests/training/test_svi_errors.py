@@ -1,5 +1,6 @@
 """What `CompiledSVI` refuses, what goes wrong inside it, and what it leaves behind."""
 
+import signal
 import warnings
 from typing import Any
 
@@ -12,6 +13,10 @@ from pyro.infer import SVI, Trace_ELBO
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_bvae import VAE, fit
+from pyro_bvae.likelihoods import NormalLikelihood
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training.notices import FallbackWarning
 from pyro_bvae.training.recording import Recording
 from pyro_bvae.training.svi import CompiledSVI
@@ -91,6 +96,13 @@ def global_state() -> tuple[Any, ...]:
         poutine.util.is_validation_enabled(),
         len(poutine.runtime._PYRO_STACK),
         torch.is_grad_enabled(),
+        torch.get_default_dtype(),
+        torch.get_num_threads(),
+        torch.get_float32_matmul_precision(),
+        torch.are_deterministic_algorithms_enabled(),
+        torch.backends.cudnn.benchmark,
+        torch.is_autocast_enabled("cpu"),
+        torch.is_autocast_cache_enabled(),
         torch.overrides._get_current_function_mode_stack(),
         torch.utils._python_dispatch._get_current_dispatch_mode_stack(),
         len(nn.modules.module._global_forward_pre_hooks),
@@ -122,6 +134,61 @@ def test_an_exception_of_the_model_comes_through_and_leaves_nothing_changed() ->
         svi.step(torch.randn(4, 2))
     assert global_state() == before
     assert svi.fallback is None
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_compiling_leaves_nothing_changed_but_the_parameters(
+    fails: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler is a stand-in that draws, as the real one does to tune its kernels."""
+
+    def compiler(module: Any, tensors: list[Tensor]) -> Any:
+        torch.rand(3)
+        if fails:
+            raise RuntimeError("no C++ compiler")
+        return module
+
+    monkeypatch.setattr(torch._inductor, "compile", compiler)
+    before = global_state()
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        mine = run(small_examples.mean_and_scale, CompiledSVI)
+    names = set(pyro.get_param_store().keys())
+    assert [w.category for w in caught] == [FallbackWarning] * fails
+    assert global_state() == before
+    assert_equal(mine, run(small_examples.mean_and_scale, SVI))
+    assert names == set(pyro.get_param_store().keys())
+
+
+class FailsThirdTime(nn.Module):
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls >= 3:
+            raise KeyError("mine")
+        return x
+
+
+@pytest.mark.parametrize("mode", ["eager", "recorded"])
+def test_an_exception_in_fit_leaves_nothing_changed(mode: str) -> None:
+    """Neither what is global to torch and Pyro, nor random generators and signal handlers."""
+
+    def outside() -> tuple[Any, ...]:
+        handlers = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        return *global_state(), handlers, torch.get_rng_state().tolist()
+
+    pair = VAE(
+        prior=NormalPrior(2),
+        likelihood=NormalLikelihood(nn.Linear(2, 6)),
+        posterior=MeanFieldPosterior(
+            nn.Sequential(FailsThirdTime(), nn.Linear(6, 5)), latents=2, features=5
+        ),
+    )
+    data = torch.randn(20, 6)
+    before = outside()
+    with pytest.raises(KeyError, match="mine"):
+        fit(pair, data, steps=9, batch_size=4, compile=mode, progress=False)
+    assert outside() == before
 
 
 def test_a_loss_that_is_not_a_number_warns_as_pyro_does() -> None:
