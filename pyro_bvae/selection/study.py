@@ -62,8 +62,9 @@ def beta_sigma_study(
         run: a directory. A cell that is finished there is read and not trained again; one that
             was stopped goes on.
         progress: show a progress bar of the cells.
-        fitting: more for `fit`, such as `batch_size`, `optim`, `objective`, `compile`. Each cell
-            records or compiles its steps anew; "auto", the default, does so where it pays.
+        fitting: more for `fit`, such as `batch_size`, `optim`, `objective`, `compile`. "auto", the
+            default, records and compiles the steps of a cell where that pays. Every cell records
+            anew; those after the first find their graph compiled in torch's cache.
 
     Returns: "beta", "prior_scale", "likelihood_scale", "seed", and what `measures.measure` lists.
 

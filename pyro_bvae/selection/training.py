@@ -10,9 +10,14 @@ from pyro_bvae.training import fit
 from pyro_bvae.types import PairLike
 
 
-def train(pair: PairLike, data: Any, **options: Any) -> None:
-    """`fit`, but Ctrl-C raises KeyboardInterrupt: what comes next needs a finished training."""
-    if fit(pair, data, **options).interrupted:
+def train(pair: PairLike, data: Any, *, beta: float, **options: Any) -> None:
+    """`fit`, but Ctrl-C raises KeyboardInterrupt: what comes next needs a finished training.
+
+    β goes to it as a tensor, so that trainings at several β have one graph, and those after the
+    first find it compiled in torch's cache.
+    """
+    level = torch.tensor(beta, dtype=torch.float64)
+    if fit(pair, data, beta=level, **options).interrupted:
         raise KeyboardInterrupt
 
 

@@ -13,6 +13,7 @@ import torch
 from pyro_bvae import VAE, fit, theory
 from pyro_bvae.metrics import mig
 from pyro_bvae.selection import beta_sigma_study, latent_table
+from pyro_bvae.training import evaluate
 from tests.truths import NOISE, SPECTRUM, BalancedPosterior, data_and_covariance, linear_vae
 
 BETAS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
@@ -149,6 +150,20 @@ def test_recorded_training_gives_the_same_table():
     x, _ = data_and_covariance(32)
     options = {"betas": (1.0, 4.0), "steps": 5, "warm_steps": 4}
     pd.testing.assert_frame_equal(study(x, compile="recorded", **options), study(x, **options))
+
+
+@pytest.mark.parametrize("compile", ["eager", "recorded"])
+def test_a_chain_is_one_fit_after_another(compile: str):
+    """To the last bit, though a study hands β over as a tensor and these as a number."""
+    x, _ = data_and_covariance(32)
+    betas = (0.3, 1.0, 4.7)
+    table = study(x, betas=betas, steps=6, warm_steps=6, compile=compile)
+    torch.manual_seed(0)
+    vae = build(prior_scale=1.0, likelihood_scale=NOISE)
+    adam = partial(torch.optim.Adam, lr=0.03)
+    for beta, kl in zip(betas, table["kl"], strict=True):
+        fit(vae, x, beta=beta, steps=6, batch_size=32, optim=adam, compile=compile, progress=False)
+        assert float(evaluate(vae, x, batch_size=256)["kl"]) == kl
 
 
 @pytest.mark.parametrize("betas", [(), (0.0,), (1.0, 1.0), (-1.0, 2.0), (float("nan"),)])
