@@ -121,10 +121,13 @@ def score_with_encoder():
     sprites, images = Sprites(64), []
     encoder = conv_encoder(sprites.shape, net="locatello")
     posterior = MeanFieldPosterior(encoder, latents=10)
+    some = sprites.images(torch.randperm(len(sprites))[:1000])
+    with torch.no_grad():
+        spread = posterior(some).mean.std(0)
 
     def encode(x):
         images.append(len(x))
-        return 50 * posterior(x).mean  # of an untrained net, so that latents count as active
+        return posterior(x).mean / spread  # of an untrained net, so that latents count as active
 
     torch.set_num_threads(2)
     for name in ("factor_vae_score", "beta_vae_score"):
