@@ -35,7 +35,7 @@ from pyro_bvae.training.source import (
     own_randomness,
     read,
 )
-from pyro_bvae.types import PairLike, as_pair, drawn_of
+from pyro_bvae.types import PairLike, drawn_of
 
 Latents = dict[str, Tensor]
 
@@ -82,7 +82,6 @@ class Sampler:
         self, pair: PairLike, data: Any, *, batch_size: int = 256, hold_shared: bool = True
     ) -> None:
         drawn = drawn_of(pair)
-        as_pair(drawn)
         self.source = as_source(data)
         self.batch_size = check_count(batch_size, "batch_size")
         self._given = pair
@@ -113,7 +112,8 @@ class Sampler:
     def arguments(self, indices: Tensor) -> tuple[Tensor, ...]:
         """Return the data at `indices` as the arguments of model and guide."""
         args = read(self.source, indices, self._given)
-        self._check(*args)
+        with pyro.validation_enabled(True):
+            self._check(*args)
         return args
 
     def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
