@@ -160,14 +160,11 @@ def test_beta_capacity_sigma_and_rate_of_our_vae_change_without_a_compile(
     assert compiles == [[4, 6]]
 
 
-@pytest.mark.parametrize("make", [examples.vae, examples.deep_markov_model])
-def test_the_tensors_in_memory_do_not_grow_with_the_steps(
-    make: Callable[[], Any], compiles: list[list[int]]
-) -> None:
-    example = make()
+def test_the_tensors_in_memory_do_not_grow_with_the_steps(compiles: list[list[int]]) -> None:
+    example = examples.vae()
     svi = CompiledSVI(example.model, example.guide, ADAM(), example.loss())
     counts = []
-    for _ in range(5):
+    for _ in range(3):
         for _ in range(6):
             svi.step(*example.arguments())
         gc.collect()
