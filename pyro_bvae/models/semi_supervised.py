@@ -44,6 +44,7 @@ class SemiSupervisedVAE(nn.Module):
     for the ELBO. Each latent has its β: `beta={"z": 1.0, "y": 1.0}`. Data are pairs:
     `fit(vae, (x, labels), ...)`, the labels integers `[batch]` with −1 where the class is unknown.
     Objectives about the distribution of codes take that of z, of every class with weight q(y|x).
+    Diagnostics hold the pair `drawn`, of one y and one z for each datum.
 
     Args:
         prior: p(z).
