@@ -1,6 +1,7 @@
 """Where β, σ_x and σ_z are the same knob, and where they are not, with the package's own parts."""
 
 import itertools
+import math
 from functools import partial
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import orthogonal
+from torch.nn.utils.parametrize import register_parametrization
 
 from pyro_bvae import VAE, fit, theory
 from pyro_bvae.likelihoods import BernoulliLikelihood, NormalLikelihood
@@ -63,12 +65,12 @@ def with_axes(vae: VAE, covariance: Tensor) -> VAE:
 # 1. β and σ_x
 
 
-def nonlinear(likelihood_scale: float | str) -> VAE:
+def nonlinear(likelihood_scale: float | str, *, prior_scale: float = 1.0) -> VAE:
     torch.manual_seed(1)
     decoder = mlp_decoder(2, (5,), hidden=(16,))
     encoder = mlp_encoder((5,), hidden=(16,))
     return VAE(
-        prior=NormalPrior(2),
+        prior=NormalPrior(2, scale=prior_scale),
         likelihood=NormalLikelihood(decoder, scale=likelihood_scale),
         posterior=MeanFieldPosterior(encoder, latents=2),
     )
@@ -151,6 +153,37 @@ def test_a_free_decoder_makes_sigma_z_a_gauge_even_when_it_is_learned():
         assert relative == pytest.approx(best.posterior_variances, abs=0.04)
 
 
+def in_units(vae: VAE) -> VAE:
+    """Write what makes the means in units of σ_z, and what reads z in units of 1/σ_z."""
+    scale, head = vae.prior.scale().item(), vae.posterior.head
+    units = torch.tensor([scale, scale, 1.0, 1.0])
+    head.bias.data[2:] += 2 * math.log(scale)
+    register_parametrization(head, "weight", Times(units[:, None]))
+    register_parametrization(head, "bias", Times(units))
+    first = vae.likelihood.decoder.net[0]
+    register_parametrization(first, "weight", Times(torch.tensor(1 / scale)))
+    return vae
+
+
+@pytest.mark.parametrize("scale", [0.1, 10.0])
+def test_adam_trains_any_network_alike_at_all_sigma_z_if_weights_are_in_its_units(scale: float):
+    """Its steps have the length of its rate, whatever the gradient: units are all it can miss."""
+    x = torch.randn(40, 5)
+    adam = partial(torch.optim.Adam, lr=0.01, eps=1e-30)
+
+    def trained(vae: VAE) -> VAE:
+        fit(vae, x, beta=BETA, steps=60, batch_size=20, optim=adam, progress=False)
+        return vae
+
+    one, units, usual = (
+        trained(nonlinear(NOISE)),
+        trained(in_units(nonlinear(NOISE, prior_scale=scale))),
+        trained(nonlinear(NOISE, prior_scale=scale)),
+    )
+    assert units.encode(x) / scale == pytest.approx(one.encode(x), abs=1e-6)
+    assert (usual.encode(x) / scale - one.encode(x)).abs().max() > 0.1
+
+
 def test_a_fixed_decoder_makes_beta_a_prior_with_the_same_means_and_beta_times_the_variance():
     x, covariance = data_and_covariance(64)
     by_beta = with_axes(linear_vae(3, posterior=BalancedPosterior), covariance)
@@ -225,6 +258,25 @@ def test_a_learned_sigma_x_does_not_take_beta_away():
     assert list(table["active"]) == [3, 3, 2, 1, 0]
     levels = torch.tensor(betas) * found**2
     assert all(later > 1.5 * sooner for sooner, later in itertools.pairwise(levels.tolist()))
+
+
+def test_a_learned_sigma_z_leaves_a_learned_sigma_x_where_it_was():
+    x, _ = data_and_covariance(64)
+    table = beta_sigma_study(
+        build,
+        x,
+        betas=(1.5,),
+        prior_scales=("learned",),
+        likelihood_scales=("learned",),
+        steps=600,
+        batch_size=64,
+        num_particles=1,
+        optim=partial(torch.optim.Adam, lr=0.03),
+        progress=False,
+    )
+    exact = theory.learned_likelihood_scale(SPECTRUM, 3, beta=1.5)
+    assert table["likelihood_scale_after"][0] == pytest.approx(exact.item(), rel=0.02)
+    assert table["active"][0] == 2
 
 
 # 5. Conversions
