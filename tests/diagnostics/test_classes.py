@@ -1,12 +1,11 @@
 """Models with classes whose p(x), p(x, y) and posteriors are known exactly, under diagnostics."""
 
-import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
 
-from pyro_bvae import Pair, tempered
+from pyro_bvae import tempered
 from pyro_bvae.diagnostics import (
     calibration,
     elbo_surgery,
@@ -18,7 +17,6 @@ from pyro_bvae.diagnostics import (
 )
 from pyro_bvae.diagnostics.draws import Sampler, log_weights
 from pyro_bvae.diagnostics.joint import LogJoint
-from pyro_bvae.diagnostics.supports import combinations
 from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.models import Classifier, JointVAE, SemiSupervisedVAE
 from pyro_bvae.networks import ContextEncoder, NoContext, mlp_decoder, mlp_encoder
@@ -233,78 +231,9 @@ def test_the_parts_of_one_site_and_the_others_are_the_elbo(labels):
     assert list(found.table().index)[-1] == "others"
 
 
-def weighted(scale: Tensor | float, *, of_x: Tensor | float | None = None) -> Pair:
-    """z ~ N(0, 1), x ~ N(z, 1), in the model and the guide scaled."""
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            with pyro.poutine.scale(scale=scale):
-                z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            with pyro.poutine.scale(scale=scale if of_x is None else of_x):
-                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)), pyro.poutine.scale(scale=scale):
-            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
-
-    return Pair(model, guide)
-
-
-def test_scales_of_single_sites_are_refused_and_those_of_whole_data_are_not():
-    x, weights = torch.tensor([0.5, -1.0, 2.0]), torch.tensor([1.0, 2.0, 0.5])
-    exact = dist.Normal(0.0, 2**0.5).log_prob(x)
-    for pair in (weighted(1.0), weighted(weights), weighted(4.0, of_x=1.0)):
-        for held in (pair, tempered(pair, 3.0)):
-            found = importance(held, x, num_samples=25)
-            torch.testing.assert_close(found.log_evidence, exact)
-    for pair in (weighted(1.0, of_x=weights), weighted(weights, of_x=1.0)):
-        with pytest.raises(ValueError, match=r"weighed by tensors of scales.*use poutine\.mask"):
-            importance(pair, x, num_samples=25)
-
-
 def test_a_tempered_sum_over_classes_is_refused_with_what_to_give_instead():
     with pytest.raises(ValueError, match=r"\['x', 'z'\] are weighed.* SemiSupervisedVAE.*as it is"):
         importance(tempered(semi(), 2.0), (data(), LABELS), num_samples=25)
-
-
-def test_too_many_values_are_refused():
-    def model(x):
-        with pyro.plate("data", len(x)):
-            k = pyro.sample("k", dist.Poisson(1.0))
-            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(k, 1.0)), 1.0), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            pyro.sample("k", dist.Poisson(torch.ones(len(x))))
-            pyro.sample("z", dist.Normal(x / 2, 1.0))
-
-    with pytest.raises(ValueError, match=r"site 'k' to be continuous.* of at most 256 values"):
-        log_evidence((model, guide), torch.zeros(2), method="annealed")
-    many = {name: torch.arange(17.0) for name in "ab"}
-    with pytest.raises(ValueError, match=r"at most 256 values together.* got 289"):
-        combinations(many)
-
-
-def test_two_classes_together_have_all_their_combinations():
-    """x = z + a + 2 b + noise, of two coins: log ¼ Σ N(x; a + 2b, 2)."""
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            a, b = (pyro.sample(name, dist.Bernoulli(0.5)) for name in "ab")
-            z = pyro.sample("z", dist.Normal(0.0, 1.0))
-            pyro.sample("x", dist.Normal(z + a + 2 * b, 1.0), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            for name in "ab":
-                pyro.sample(name, dist.Bernoulli(torch.full((len(x),), 0.5)))
-            pyro.sample("z", dist.Normal(x / 2, 1.0))
-
-    x = torch.tensor([0.5, 3.0]).repeat(8)
-    terms = dist.Normal(torch.arange(4.0), 2**0.5).log_prob(x[:, None])
-    exact = (terms.logsumexp(1) - torch.tensor(4.0).log()).mean().item()
-    found = log_evidence((model, guide), x, method="annealed", **FAST)
-    assert found.mean == pytest.approx(exact, abs=4 * found.mean_error + 0.02)
 
 
 def test_a_guide_without_the_class_serves_as_well():

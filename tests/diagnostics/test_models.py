@@ -19,6 +19,7 @@ from pyro_bvae.diagnostics import (
     reference_posterior,
     to_inference_data,
 )
+from pyro_bvae.diagnostics.draws import log_weights
 from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import mlp_decoder, mlp_encoder
 from pyro_bvae.posteriors import (
@@ -59,6 +60,7 @@ def calibrated(model, data, count):
     found = calibration(model, data, num_simulations=12, num_samples=9)
     assert found.ranks.shape == (12, len(found.names))
     assert int(found.ranks.max()) <= 9
+    assert all(name.startswith("z") or "Partial" in type(model).__name__ for name in found.names)
     numbers(found.p_values, found.distance_p_value)
 
 
@@ -176,6 +178,17 @@ def test_one_latent_site_of_several_is_asked_for(function):
     with pytest.raises(ValueError, match=r"site: expected a continuous latent site, got 'y'"):
         function(joint, data[0], site="y")
     assert function(joint, data[0]).names == ("z[0]", "z[1]")
+
+
+def test_either_layer_of_a_hierarchy_has_the_same_elbo():
+    """The mean log weight, within 5 standard errors of one draw for each of 400 data."""
+    model, _ = made("hierarchical")
+    x = X.repeat(80, 1, 1, 1)
+    weights = log_weights(model, x, num_samples=50)
+    error = weights.std(0).square().mean().sqrt().item() / 400**0.5
+    for site in ("z1", "z2"):
+        elbo = elbo_surgery(model, x, site=site).elbo
+        assert elbo == pytest.approx(weights.mean().item(), abs=5 * error)
 
 
 def test_known_factors_are_points_that_no_gradient_moves():
