@@ -79,7 +79,8 @@ def compare_to_reference(
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: other data than the reference's, or fewer than 20 draws.
+        ValueError: other data than the reference's, chains that never moved, or fewer than 20
+            draws.
 
     References:
         Lopez-Paz, Oquab (2017), Revisiting Classifier Two-Sample Tests.
@@ -105,6 +106,11 @@ def compare_to_reference(
     chains, draws, data, latents = reference.draws.shape
     if len(sampler) != data:
         raise ValueError(f"x: expected the {data} data of the reference, got {len(sampler)}")
+    if not torch.isfinite(reference.effective).all():
+        raise ValueError(
+            "reference: expected chains that move, got some that stay where they are; take more "
+            "warm-up or other chains"
+        )
     with sampler.running(seed):
         guide = flat(guide_latents(sampler, num_samples), dims=2).cpu()
     if guide.shape[2] != latents:

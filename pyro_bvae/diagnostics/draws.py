@@ -24,8 +24,8 @@ from pyro_bvae.diagnostics.layout import (
 from pyro_bvae.diagnostics.modes import called_modules_evaluate
 from pyro_bvae.diagnostics.scales import check_scales
 from pyro_bvae.diagnostics.scored import Draws, concatenated, scored
-from pyro_bvae.diagnostics.target import Target
 from pyro_bvae.diagnostics.traces import Traces, held, plate_of, run, simulated_arguments
+from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.source import (
     check_arguments,
@@ -74,8 +74,8 @@ class Sampler:
     >>> sampler = Sampler((model, guide), torch.zeros(2))
     >>> with sampler.running(seed=0):
     ...     draws = sampler.draw(torch.arange(2), 3)
-    >>> draws.latents["z"].shape, draws.log_weights(Target())[0]
-    (torch.Size([3, 2]), tensor([-1.2655, -1.2655]))
+    >>> draws.latents["z"].shape, draws.log_likelihood.shape
+    (torch.Size([3, 2]), torch.Size([3, 2]))
     """
 
     def __init__(
@@ -102,6 +102,7 @@ class Sampler:
     def running(self, seed: int) -> Iterator[None]:
         """Let the pair run: in evaluation mode, without checks, with randomness of its own."""
         with (
+            kept_memory(enabled=self._device is None or self._device.type == "cpu"),
             evaluating(self._given),
             called_modules_evaluate(),
             own_randomness(self._device, seed),
@@ -118,7 +119,10 @@ class Sampler:
 
     def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
         """Draw from the guide for the data at `indices`, all at once."""
-        args = self.arguments(indices)
+        return self.drawn(self.arguments(indices), num_samples, predict=predict)
+
+    def drawn(self, args: tuple[Tensor, ...], num_samples: int, *, predict: bool = False) -> Draws:
+        """Draw from the guide for the data in `args`, all at once."""
         if self.stacks:
             return self._stacked(args, num_samples, predict=predict)
         parts = [self.score(args, predict=predict) for _ in range(num_samples)]
@@ -147,10 +151,15 @@ class Sampler:
 
     def parts(self, num_samples: int, *, predict: bool = False) -> Iterator[tuple[Tensor, Draws]]:
         """Yield all data's draws, `batch_size` at a time: first all draws of the first data."""
+        for indices, draws in self.blocks(num_samples):
+            yield indices, self.draw(indices, draws, predict=predict)
+
+    def blocks(self, num_samples: int) -> Iterator[tuple[Tensor, int]]:
+        """Yield some data and how many draws for each, `batch_size` in all, until all are had."""
         draws = min(num_samples, max(1, math.isqrt(self.batch_size)))
         for indices in torch.arange(len(self)).split(max(1, self.batch_size // draws)):
             for some in torch.arange(num_samples).split(draws):
-                yield indices, self.draw(indices, len(some), predict=predict)
+                yield indices, len(some)
 
     def simulate(self, indices: Tensor) -> tuple[Latents, tuple[Tensor, ...]]:
         """Draw latents from the prior and data like those at `indices` from the likelihood.
@@ -209,39 +218,6 @@ class Sampler:
         traces = [poutine.trace(guide).get_trace(*args) for _ in range(_SHARED_DRAWS // at_once)]
         draws = [shared_values(trace, self.layout, at_once) for trace in traces]
         return {name: torch.cat([d[name] for d in draws]).median(0).values for name in draws[0]}
-
-
-@torch.no_grad()
-def log_weights(
-    pair: PairLike,
-    data: Any,
-    *,
-    num_samples: int,
-    target: Target | None = None,
-    batch_size: int = 256,
-    seed: int = 0,
-) -> Tensor:
-    """Return log p(z) + (1/β) log p(x|z) − log q(z|x) of draws from the guide, `[draws, data]`.
-
-    >>> import pyro.distributions as dist
-    >>> def model(x):
-    ...     with pyro.plate("data", len(x)):
-    ...         pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
-    >>> def guide(x):
-    ...     with pyro.plate("data", len(x)):
-    ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
-    >>> log_weights((model, guide), torch.zeros(1), num_samples=2)
-    tensor([[-1.2655],
-            [-1.2655]])
-    """
-    check_count(num_samples, "num_samples")
-    sampler = Sampler(pair, data, batch_size=batch_size)
-    columns: dict[int, list[Tensor]] = {}
-    with sampler.running(seed):
-        for indices, draws in sampler.parts(num_samples):
-            weights = draws.log_weights(target or Target())
-            columns.setdefault(int(indices[0]), []).append(weights)
-    return torch.cat([torch.cat(parts) for parts in columns.values()], 1)
 
 
 def _device(pair: PairLike, args: tuple[Tensor, ...]) -> torch.device | None:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
-from pyro_bvae.diagnostics.draws import log_weights
 from pyro_bvae.diagnostics.pareto import are_constant, smooth
 from pyro_bvae.diagnostics.target import Target, as_target
+from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.types import PairLike
 
 GOOD, USABLE = 0.5, 0.7

@@ -9,10 +9,11 @@ from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.annealing import TUNING_CHAINS, anneal, ladder, tuned_steps
-from pyro_bvae.diagnostics.draws import Sampler, log_weights
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.importance import log_mean
 from pyro_bvae.diagnostics.joint import LogJoint
 from pyro_bvae.diagnostics.target import Target, as_target
+from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.types import PairLike
 
 METHODS = {"importance": 1000, "annealed": 16}
@@ -112,8 +113,9 @@ def log_evidence(
         seed: of the draws; torch's own random state is left as it was.
 
     Raises:
-        ValueError: another method or target, counts too small, a discrete latent ("annealed"), or
-            a pair without a plate of the data.
+        ValueError: another method or target, counts too small, no continuous latent, or discrete
+            ones of more than 256 values together ("annealed"), or a pair without a plate of the
+            data.
 
     References:
         Burda, Grosse, Salakhutdinov (2016), Importance Weighted Autoencoders.

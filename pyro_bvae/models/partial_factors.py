@@ -1,16 +1,17 @@
 """A VAE whose latents include factors, real numbers, that are known for some of the data."""
 
+from collections.abc import Callable
+
 import pyro
 import torch
 from pyro import poutine
-from pyro.distributions import Normal
-from pyro.poutine.util import is_validation_enabled
+from pyro.distributions import Delta, Normal
 from torch import Tensor, nn
 
 from pyro_bvae.checks import check_number
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.models.parameters import register
-from pyro_bvae.models.partly_known import PartlyKnown
+from pyro_bvae.models.partly_known import PartlyKnown, check_factors, check_known
 from pyro_bvae.models.parts import (
     check_decoder,
     check_observed,
@@ -25,7 +26,7 @@ from pyro_bvae.models.weighted import Weighted
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.priors import Prior
-from pyro_bvae.types import Distribution
+from pyro_bvae.types import Distribution, Pair
 
 
 class PartialFactorsVAE(nn.Module):
@@ -114,6 +115,16 @@ class PartialFactorsVAE(nn.Module):
         Raises: ValueError or TypeError for an x that `VAE.model` refuses, factors that are no
             finite numbers `[batch, factors]`, or a `known` that is not as many booleans.
         """
+        return self._model(x, factors, known, size, self._observe_factors)
+
+    def _model(
+        self,
+        x: Tensor | None,
+        factors: Tensor | None,
+        known: Tensor | None,
+        size: int | None,
+        observe: Callable[..., None],
+    ) -> Tensor:
         register(self)
         prior = self.prior()
         with self._plate(x, factors, known, size):
@@ -122,7 +133,8 @@ class PartialFactorsVAE(nn.Module):
             likelihood = self.likelihood(torch.cat([z, y], -1))
             if x is not None:
                 check_shape(x, likelihood)
-                self._observe_factors(x, factors, known)
+                if factors is not None:
+                    observe(x, y, factors, known)
             return pyro.sample("x", likelihood, obs=x)
 
     def guide(
@@ -141,6 +153,24 @@ class PartialFactorsVAE(nn.Module):
             batch = y.shape[:-1]
             inputs = x.expand(*batch, *x.shape[1:])
             return pyro.sample("z", under_plates(self.posterior, inputs, y, batch=batch))
+
+    @property
+    def drawn(self) -> Pair:
+        """The pair that diagnostics hold, without the regression term, which is for the training.
+
+        Known factors are observations of y, so that the evidence is log p(x, known factors).
+        """
+
+        def model(
+            x: Tensor | None = None,
+            factors: Tensor | None = None,
+            known: Tensor | None = None,
+            *,
+            size: int | None = None,
+        ) -> Tensor:
+            return self._model(x, factors, known, size, _tell_factors)
+
+        return Pair(model, self.guide)
 
     @torch.no_grad()
     def predict(
@@ -188,10 +218,8 @@ class PartialFactorsVAE(nn.Module):
         known = torch.ones_like(factors, dtype=torch.bool) if known is None else known
         return PartlyKnown(q, factors, known)
 
-    def _observe_factors(self, x: Tensor, factors: Tensor | None, known: Tensor | None) -> None:
+    def _observe_factors(self, x: Tensor, _: Tensor, factors: Tensor, known: Tensor | None) -> None:
         """Observe the factors under q(y|x), which the ELBO of known factors would not train."""
-        if factors is None:
-            return
         q = self.regressor(x).base_dist
         q = q if known is None else q.mask(known)
         with Weighted(self.alpha):
@@ -215,29 +243,7 @@ class PartialFactorsVAE(nn.Module):
             raise TypeError("known: expected factors with it, got none; pass (x, factors, known)")
 
 
-def check_factors(factors: Tensor, shape: torch.Size) -> None:
-    """Raise unless these are numbers `[batch, factors]`, with Pyro's validation finite ones."""
-    if not isinstance(factors, Tensor) or not factors.is_floating_point():
-        got = factors.dtype if isinstance(factors, Tensor) else type(factors).__name__
-        raise TypeError(f"factors: expected a tensor of floating-point numbers, got {got}")
-    if factors.shape != shape:
-        raise ValueError(
-            f"factors: expected shape {list(shape)}, a row for each x, got {list(factors.shape)}"
-        )
-    if is_validation_enabled() and not torch.isfinite(factors).all():
-        raise ValueError(
-            "factors: expected finite numbers, got NaN or infinity; where they are unknown pass "
-            "factors.nan_to_num(), and ~factors.isnan() as known"
-        )
-
-
-def check_known(known: Tensor, shape: torch.Size) -> None:
-    """Raise unless there is a boolean for every factor."""
-    if not isinstance(known, Tensor) or known.dtype != torch.bool:
-        got = known.dtype if isinstance(known, Tensor) else type(known).__name__
-        raise TypeError(f"known: expected a tensor of booleans, got {got}; compare it with 0")
-    if known.shape != shape:
-        raise ValueError(
-            f"known: expected shape {list(shape)}, a boolean for each factor, got "
-            f"{list(known.shape)}"
-        )
+def _tell_factors(x: Tensor, y: Tensor, factors: Tensor, known: Tensor | None) -> None:
+    """Observe y itself where it is known, and whatever stands there where it is not."""
+    told = y if known is None else torch.where(known, y, factors)
+    pyro.sample("factors", Delta(told, event_dim=1, validate_args=False), obs=factors)

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 import torch
 from pyro.distributions import TorchDistribution, constraints
+from pyro.poutine.util import is_validation_enabled
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence, register_kl
 
@@ -59,3 +60,31 @@ class PartlyKnown(TorchDistribution):
 @register_kl(PartlyKnown, Normal)
 def _kl(q: PartlyKnown, p: Normal) -> Tensor:
     return torch.where(q.known, -p.log_prob(q.value), kl_divergence(q.base, p))
+
+
+def check_factors(factors: Tensor, shape: torch.Size) -> None:
+    """Raise unless these are numbers `[batch, factors]`, with Pyro's validation finite ones."""
+    if not isinstance(factors, Tensor) or not factors.is_floating_point():
+        got = factors.dtype if isinstance(factors, Tensor) else type(factors).__name__
+        raise TypeError(f"factors: expected a tensor of floating-point numbers, got {got}")
+    if factors.shape != shape:
+        raise ValueError(
+            f"factors: expected shape {list(shape)}, a row for each x, got {list(factors.shape)}"
+        )
+    if is_validation_enabled() and not torch.isfinite(factors).all():
+        raise ValueError(
+            "factors: expected finite numbers, got NaN or infinity; where they are unknown pass "
+            "factors.nan_to_num(), and ~factors.isnan() as known"
+        )
+
+
+def check_known(known: Tensor, shape: torch.Size) -> None:
+    """Raise unless there is a boolean for every factor."""
+    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+        got = known.dtype if isinstance(known, Tensor) else type(known).__name__
+        raise TypeError(f"known: expected a tensor of booleans, got {got}; compare it with 0")
+    if known.shape != shape:
+        raise ValueError(
+            f"known: expected shape {list(shape)}, a boolean for each factor, got "
+            f"{list(known.shape)}"
+        )

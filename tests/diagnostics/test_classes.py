@@ -15,8 +15,9 @@ from pyro_bvae.diagnostics import (
     reference_posterior,
     to_inference_data,
 )
-from pyro_bvae.diagnostics.draws import Sampler, log_weights
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
+from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.models import Classifier, JointVAE, SemiSupervisedVAE
 from pyro_bvae.networks import ContextEncoder, NoContext, mlp_decoder, mlp_encoder

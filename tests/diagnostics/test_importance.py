@@ -14,11 +14,12 @@ from torch import nn
 
 from pyro_bvae import VAE, Pair, tempered, theory
 from pyro_bvae.diagnostics import importance
-from pyro_bvae.diagnostics.draws import Sampler, log_weights
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.importance import weigh
 from pyro_bvae.diagnostics.inference_data import load_arviz
 from pyro_bvae.diagnostics.pareto import smooth
 from pyro_bvae.diagnostics.target import Target, as_target
+from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.priors import NormalPrior
 from tests.diagnostics.pairs import (
     EXACT,

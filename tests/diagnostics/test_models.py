@@ -19,7 +19,7 @@ from pyro_bvae.diagnostics import (
     reference_posterior,
     to_inference_data,
 )
-from pyro_bvae.diagnostics.draws import log_weights
+from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import mlp_decoder, mlp_encoder
 from pyro_bvae.posteriors import (

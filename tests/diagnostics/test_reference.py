@@ -1,5 +1,6 @@
 """Reference chains against exact posteriors, and guides against reference chains."""
 
+import dataclasses
 import math
 
 import pyro
@@ -180,3 +181,9 @@ def test_refuses_other_data_than_the_references(chains):
         compare_to_reference(as_functions(diagonal()), X, chains)
     with pytest.raises(ValueError, match="num_samples: expected at least 20"):
         compare_to_reference(as_functions(diagonal()), DATA, chains, num_samples=10)
+
+
+def test_refuses_chains_that_never_moved(chains):
+    stuck = dataclasses.replace(chains, effective=torch.full_like(chains.effective, math.nan))
+    with pytest.raises(ValueError, match="chains that move"):
+        compare_to_reference(as_functions(diagonal()), DATA, stuck)

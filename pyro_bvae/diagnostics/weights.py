@@ -1,0 +1,51 @@
+"""Importance weights of draws from the guide."""
+
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pyro_bvae.checks import check_count
+from pyro_bvae.diagnostics.draws import Sampler
+from pyro_bvae.diagnostics.repeated import Repeated
+from pyro_bvae.diagnostics.target import Target
+from pyro_bvae.types import PairLike
+
+
+@torch.no_grad()
+def log_weights(
+    pair: PairLike,
+    data: Any,
+    *,
+    num_samples: int,
+    target: Target | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> Tensor:
+    """Return log p(z) + (1/β) log p(x|z) − log q(z|x) of draws from the guide, `[draws, data]`.
+
+    >>> import pyro, pyro.distributions as dist
+    >>> def model(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+    >>> def guide(x):
+    ...     with pyro.plate("data", len(x)):
+    ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+    >>> log_weights((model, guide), torch.zeros(1), num_samples=2)
+    tensor([[-1.2655],
+            [-1.2655]])
+    """
+    check_count(num_samples, "num_samples")
+    sampler, against = Sampler(pair, data, batch_size=batch_size), target or Target()
+
+    @cache
+    def weigh(draws: int) -> Repeated:
+        return Repeated(lambda *args: [sampler.drawn(args, draws).log_weights(against)])
+
+    columns: dict[int, list[Tensor]] = {}
+    with sampler.running(seed):
+        for indices, draws in sampler.blocks(num_samples):
+            (weights,) = weigh(draws)(*sampler.arguments(indices))
+            columns.setdefault(int(indices[0]), []).append(weights)
+    return torch.cat([torch.cat(parts) for parts in columns.values()], 1)
