@@ -29,7 +29,9 @@ class Collapse:
 
     Attributes:
         names: of the latents: "z[0]", "z[1]", ...
-        kl: KL(q(z_j|x)‖p(z_j)), the mean over the data, `[latents]`, nats.
+        kl: KL(q(z_j|x)‖p(z_j)), the mean over the data, `[latents]`, nats. Of a site whose prior
+            depends on what the guide draws from it, such as z₁ of a hierarchy under p(z₁|z₂), it
+            is E log q(z₁|x)/p(z₁|z₂) at the draws, a part of the ELBO that may be negative.
         mean_variance: Var_x E[z_j|x], `[latents]`.
         posterior_variance: E_x Var[z_j|x], `[latents]`.
         prior_variance: Var z_j under the prior, `[latents]`.

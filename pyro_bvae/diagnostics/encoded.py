@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -34,7 +35,8 @@ class Encoded(NamedTuple):
         prior_draws: as many draws of the prior, `[batch, latents]`.
         mean, variance: of q(z|x), `[batch, latents]`.
         prior_mean, prior_variance: of p(z), `[batch, latents]`.
-        kl: KL(q(z_j|x)‖p(z_j)) of each latent by itself, `[batch, latents]`, nats.
+        kl: KL(q(z_j|x)‖p(z_j)) of each latent by itself, `[batch, latents]`, nats; log q − log p
+            at the draw where p may depend on what the guide draws from z.
         joint: log q(z_i|x_k) `[batch i, batch k]`.
         pairs: log q(z_ij|x_k) of each latent `[batch i, batch k, latents]`.
         log_prior: log p(z) `[batch]`; log_priors: log p(z_j) of each latent `[batch, latents]`.
@@ -135,7 +137,7 @@ def encode(sampler: Sampler, indices: Tensor, name: str) -> Encoded:
         variance=q_marginal.variance.expand(value.shape).reshape(z.shape),
         prior_mean=p_marginal.mean.expand(value.shape).reshape(z.shape),
         prior_variance=p_marginal.variance.expand(value.shape).reshape(z.shape),
-        kl=_kl(q_marginal, p_marginal, value).reshape(z.shape),
+        kl=_kl(q_marginal, p_marginal, value, exact=_same_order(traces, layout)).reshape(z.shape),
         joint=joint,
         pairs=pairs.reshape(batch, batch, -1),
         log_prior=site_log_prob(name, stated, layout, batch, 1)[0],
@@ -191,8 +193,14 @@ def _others(traces: Traces, layout: Layout, batch: int, name: str) -> Tensor:
     return total
 
 
-def _kl(q: Any, p: Any, value: Tensor) -> Tensor:
-    try:
-        return kl_divergence(q, p)
-    except NotImplementedError:
-        return q.log_prob(value) - p.log_prob(value)
+def _same_order(traces: Traces, layout: Layout) -> bool:
+    """Whether guide and model draw their sites in one order, so that no p depends on a later q."""
+    guide, model = ([n for n in trace.nodes if n in layout.local] for trace in traces[:2])
+    return guide == model
+
+
+def _kl(q: Any, p: Any, value: Tensor, *, exact: bool) -> Tensor:
+    if exact:
+        with suppress(NotImplementedError):
+            return kl_divergence(q, p)
+    return q.log_prob(value) - p.log_prob(value)

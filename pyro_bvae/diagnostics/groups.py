@@ -6,7 +6,7 @@ from torch import Tensor
 from pyro_bvae.diagnostics.draws import Latents, Sampler
 from pyro_bvae.diagnostics.layout import observed_values
 from pyro_bvae.diagnostics.scored import Draws, concatenated
-from pyro_bvae.diagnostics.traces import run, same_numbers
+from pyro_bvae.diagnostics.traces import arguments_observed, run
 
 
 def posterior_draws(sampler: Sampler, num_samples: int) -> Draws:
@@ -48,13 +48,16 @@ def prior_draws(sampler: Sampler, num_samples: int) -> tuple[Latents, Latents, L
 
 def given_data(sampler: Sampler) -> tuple[Latents, list[Tensor]]:
     """Return what the model observes, `[data, *shape]`, and what else it is given."""
-    observed, others = [], []
+    observed, given, places = [], [], []
     for indices in torch.arange(len(sampler)).split(sampler.batch_size):
         args = sampler.arguments(indices)
         seen = observed_values(run(sampler.pair, args).model, sampler.layout)
         observed.append(seen)
-        others.append([a for a in args if not any(same_numbers(a, v) for v in seen.values())])
-    return _join(observed, 0), [torch.cat(parts) for parts in zip(*others, strict=True)]
+        given.append(args)
+        places.append({i for value in seen.values() for i in arguments_observed(args, value)})
+    always = set.intersection(*places)
+    wholes = enumerate(zip(*given, strict=True))
+    return _join(observed, 0), [torch.cat(parts) for i, parts in wholes if i not in always]
 
 
 def _join(parts: "tuple[Latents, ...] | list[Latents]", dim: int) -> Latents:

@@ -53,23 +53,38 @@ def simulated_arguments(
 ) -> tuple[Tensor, ...]:
     """Put what an unconditioned model drew in the place of what it would have observed.
 
-    Raises: ValueError if the model observes something else than its arguments.
+    Raises: ValueError if the model observes something else than its arguments, or a copy of what
+        may be either of two.
     """
     arguments = list(args)
     for name in layout.observed:
         site = samples(trace)[name]
         given, drawn = site["infer"]["obs"], site["value"]
-        same = [i for i, arg in enumerate(args) if same_numbers(arg, given)]
+        same = arguments_observed(args, given)
         if not same:
             raise ValueError(
                 f"model: expected observed site {name!r} to observe an argument of the model as "
                 "it is, so that data can be simulated"
             )
+        if len(same) > 1:
+            raise ValueError(
+                f"x: expected data of which the arguments of the model differ, so that it can be "
+                f"told which one site {name!r} observes, got the same numbers as arguments {same}"
+            )
         arguments[same[0]] = drawn.reshape(args[same[0]].shape).to(args[same[0]].dtype)
     return tuple(arguments)
 
 
-def same_numbers(argument: Tensor, observed: Tensor) -> bool:
+def arguments_observed(args: tuple[Tensor, ...], observed: Tensor) -> list[int]:
+    """Return the places of the argument that is observed, or else of all that equal it.
+
+    An argument is known by its memory; of a copy, such as another dtype, only the numbers are left.
+    """
+    same = [i for i, arg in enumerate(args) if _same_numbers(arg, observed)]
+    return [i for i in same if args[i].data_ptr() == observed.data_ptr()] or same
+
+
+def _same_numbers(argument: Tensor, observed: Tensor) -> bool:
     """Whether an argument and what is observed are the same but for their shape."""
     return argument.numel() == observed.numel() and torch.equal(
         argument.reshape(-1), observed.reshape(-1).to(argument.dtype)

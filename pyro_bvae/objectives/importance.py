@@ -197,8 +197,9 @@ def _check_continuous(latents: Mapping[str, Any]) -> None:
 
 
 def _check_beta(site: Any, beta: Beta) -> None:
-    if "beta" in site and differ(site["beta"], beta):
+    own = site.get("beta", 1.0)
+    if differ(own, beta):
         raise ValueError(
-            f"beta: expected one β for all latent sites, got {site['beta']} at site "
+            f"beta: expected one β for all latent sites, got {own} at site "
             f"{site['name']!r} and {beta} elsewhere"
         )

@@ -238,6 +238,37 @@ def test_ranks_with_ties_lie_between_those_below_and_those_not_above(draws, trut
     assert (values < truth).sum() <= rank <= (values <= truth).sum()
 
 
+@pytest.mark.parametrize("copy", [False, True])
+def test_arguments_of_the_same_numbers_are_told_apart(copy):
+    """The context stays and the data are drawn, though both are zeros in the example."""
+
+    def model(context, x):
+        seen = 1 * x if copy else x[:, None]
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            pyro.sample(
+                "x",
+                dist.Normal((z + context).reshape(seen.shape), 1.0).to_event(seen.dim() - 1),
+                obs=seen,
+            )
+
+    def guide(context, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal((x - context) / 2, 0.5**0.5))
+
+    zeros = torch.zeros(3)
+    if copy:
+        with pytest.raises(ValueError, match=r"got the same numbers as arguments \[0, 1\]"):
+            calibration((model, guide), (zeros, zeros), num_simulations=9)
+        return
+    alike, apart = (
+        calibration((model, guide), (zeros, x), num_simulations=300, num_samples=19)
+        for x in (zeros, torch.ones(3))
+    )
+    assert torch.equal(alike.ranks, apart.ranks)
+    assert alike.p_value > 0.01
+
+
 def test_bad_input_is_named():
     pair = tempered_pair(W, likelihood_scale=NOISE)
     with pytest.raises(ValueError, match=r"target: calibration needs data.*importance"):

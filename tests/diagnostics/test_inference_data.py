@@ -165,6 +165,8 @@ def test_other_arguments_are_constant_data():
     assert data["constant_data"]["argument_0"].values == pytest.approx(c.numpy())
     assert data["posterior"]["z"].dims == ("chain", "draw", "datum")
     assert importance((model, guide), (x, c)).exact.all()
+    alike = to_inference_data((model, guide), (x, x), num_samples=3)
+    assert alike["constant_data"]["argument_0"].values == pytest.approx(x.numpy())
 
 
 def test_a_file_keeps_everything(arviz, tmp_path):

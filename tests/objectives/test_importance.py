@@ -310,3 +310,6 @@ def test_refuses_weights_of_its_own():
     mixed = tempered(pair, {"a": 2.0, "b": 1.0})
     with pytest.raises(ValueError, match="beta: expected one β for all latent sites"):
         ImportanceELBO(2).loss(*mixed, torch.ones(2))
+    partly = tempered(pair, {"a": 2.0})
+    with pytest.raises(ValueError, match=r"got 1\.0 at site 'b' and 2\.0 elsewhere"):
+        ImportanceELBO(2).loss(*partly, torch.ones(2))
