@@ -119,10 +119,7 @@ class Sampler:
 
     def draw(self, indices: Tensor, num_samples: int, *, predict: bool = False) -> Draws:
         """Draw from the guide for the data at `indices`, all at once."""
-        return self.drawn(self.arguments(indices), num_samples, predict=predict)
-
-    def drawn(self, args: tuple[Tensor, ...], num_samples: int, *, predict: bool = False) -> Draws:
-        """Draw from the guide for the data in `args`, all at once."""
+        args = self.arguments(indices)
         if self.stacks:
             return self._stacked(args, num_samples, predict=predict)
         parts = [self.score(args, predict=predict) for _ in range(num_samples)]
@@ -151,15 +148,10 @@ class Sampler:
 
     def parts(self, num_samples: int, *, predict: bool = False) -> Iterator[tuple[Tensor, Draws]]:
         """Yield all data's draws, `batch_size` at a time: first all draws of the first data."""
-        for indices, draws in self.blocks(num_samples):
-            yield indices, self.draw(indices, draws, predict=predict)
-
-    def blocks(self, num_samples: int) -> Iterator[tuple[Tensor, int]]:
-        """Yield some data and how many draws for each, `batch_size` in all, until all are had."""
         draws = min(num_samples, max(1, math.isqrt(self.batch_size)))
         for indices in torch.arange(len(self)).split(max(1, self.batch_size // draws)):
             for some in torch.arange(num_samples).split(draws):
-                yield indices, len(some)
+                yield indices, self.draw(indices, len(some), predict=predict)
 
     def simulate(self, indices: Tensor) -> tuple[Latents, tuple[Tensor, ...]]:
         """Draw latents from the prior and data like those at `indices` from the likelihood.

@@ -1,6 +1,5 @@
 """Importance weights of draws from the guide."""
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -8,7 +7,6 @@ from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
-from pyro_bvae.diagnostics.repeated import Repeated
 from pyro_bvae.diagnostics.target import Target
 from pyro_bvae.types import PairLike
 
@@ -37,15 +35,10 @@ def log_weights(
             [-1.2655]])
     """
     check_count(num_samples, "num_samples")
-    sampler, against = Sampler(pair, data, batch_size=batch_size), target or Target()
-
-    @cache
-    def weigh(draws: int) -> Repeated:
-        return Repeated(lambda *args: [sampler.drawn(args, draws).log_weights(against)])
-
+    sampler = Sampler(pair, data, batch_size=batch_size)
     columns: dict[int, list[Tensor]] = {}
     with sampler.running(seed):
-        for indices, draws in sampler.blocks(num_samples):
-            (weights,) = weigh(draws)(*sampler.arguments(indices))
+        for indices, draws in sampler.parts(num_samples):
+            weights = draws.log_weights(target or Target())
             columns.setdefault(int(indices[0]), []).append(weights)
     return torch.cat([torch.cat(parts) for parts in columns.values()], 1)
