@@ -144,8 +144,8 @@ def calibration(
         pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
         x: example data, as `datasets.as_source` takes them, of which the shapes count and what
             is no data of the model, such as a context; None for a model that runs without data and
-            returns what it draws, as a `VAE` does. Other models are given x and drawn from with
-            `poutine.uncondition`.
+            returns what it draws, as a `VAE` does. Other models are given x and drawn from as
+            `poutine.uncondition` would.
         num_simulations: how many truths, ≥ 2.
         num_samples: draws from the guide for each; 199 have exact intervals of 50, 80, 90, 95 %.
         target: "model" only, p(z|x). Data of which a tempered posterior is the posterior cannot

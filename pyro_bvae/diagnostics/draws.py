@@ -24,7 +24,14 @@ from pyro_bvae.diagnostics.layout import (
 from pyro_bvae.diagnostics.modes import called_modules_evaluate
 from pyro_bvae.diagnostics.scales import check_scales
 from pyro_bvae.diagnostics.scored import Draws, concatenated, scored
-from pyro_bvae.diagnostics.traces import Traces, held, plate_of, run, simulated_arguments
+from pyro_bvae.diagnostics.traces import (
+    Traces,
+    held,
+    plate_of,
+    run,
+    simulated_arguments,
+    unconditioned,
+)
 from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.source import (
@@ -134,7 +141,7 @@ class Sampler:
         args, layout, batch = self.arguments(indices), self.layout, len(indices)
         at_once = num_samples if self.stacks else 1
         model = plate_of(at_once, layout)(self.pair.model) if self.stacks else self.pair.model
-        free, found = poutine.uncondition(held(model, self.shared)), []
+        free, found = unconditioned(held(model, self.shared)), []
         for _ in range(num_samples // at_once):
             trace = poutine.trace(free).get_trace(*args)
             latents = latent_values(trace, layout, batch, at_once)
@@ -160,7 +167,7 @@ class Sampler:
             these data in the place of the given ones among the arguments.
         """
         args = self.arguments(indices)
-        model = held(poutine.uncondition(self.pair.model), self.shared)
+        model = held(unconditioned(self.pair.model), self.shared)
         trace = poutine.trace(model).get_trace(*args)
         latents = latent_values(trace, self.layout, len(indices), 1)
         return {n: v[0] for n, v in latents.items()}, simulated_arguments(trace, self.layout, args)

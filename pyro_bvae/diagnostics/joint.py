@@ -13,7 +13,7 @@ from torch.distributions import biject_to
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.layout import Values, as_sampled, latent_values, log_prob
 from pyro_bvae.diagnostics.supports import INSTEAD, combinations, support_of, values_of
-from pyro_bvae.diagnostics.traces import held, run
+from pyro_bvae.diagnostics.traces import held, run, unconditioned
 from pyro_bvae.models.partly_known import PartlyKnown
 from pyro_bvae.training.recording import record
 
@@ -136,7 +136,7 @@ class LogJoint:
         return {name: value for name, (value, _) in self._constrained(u).items()}
 
     def _simulated(self) -> dict[str, Tensor]:
-        model = held(poutine.uncondition(self.sampler.pair.model), self.sampler.shared)
+        model = held(unconditioned(self.sampler.pair.model), self.sampler.shared)
         trace = poutine.trace(model).get_trace(*self.args)
         values = latent_values(trace, self.sampler.layout, self.rows, 1)
         return {name: value[0] for name, value in values.items()}

@@ -7,6 +7,7 @@ import pyro
 import torch
 from pyro import poutine
 from pyro.poutine import Trace
+from pyro.poutine.uncondition_messenger import UnconditionMessenger
 from torch import Tensor
 
 from pyro_bvae.diagnostics.layout import DRAWS, Layout, Values, held, samples
@@ -39,8 +40,23 @@ def run(
     scored = poutine.trace(poutine.replay(model, trace=drawn)).get_trace(*args)
     if not predict:
         return Traces(drawn, scored)
-    free = poutine.replay(poutine.uncondition(model), trace=drawn)
+    free = poutine.replay(unconditioned(model), trace=drawn)
     return Traces(drawn, scored, poutine.trace(free).get_trace(*args))
+
+
+def unconditioned(model: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a model that draws what it observes; what `pyro.deterministic` computes stays.
+
+    `poutine.uncondition` would draw that too, from a Delta that each plate around it expands.
+    """
+    free: Callable[..., Any] = _Unconditioned()(model)
+    return free
+
+
+class _Unconditioned(UnconditionMessenger):
+    def _pyro_sample(self, msg: Any) -> None:
+        if not msg["infer"].get("_deterministic"):
+            super()._pyro_sample(msg)
 
 
 def plate_of(draws: int, layout: Layout) -> pyro.plate:

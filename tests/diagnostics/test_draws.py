@@ -1,11 +1,13 @@
 """What every diagnostic's draws share: data checked at the door, networks run the fast way."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 from torch import Tensor
 
 from pyro_bvae import VAE
-from pyro_bvae.diagnostics import importance
+from pyro_bvae.diagnostics import calibration, importance, log_evidence, to_inference_data
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import conv_decoder, conv_encoder
@@ -77,3 +79,32 @@ def test_convolutions_get_their_channels_last_and_give_the_same_numbers():
     x = sampler.source
     expected = torch.stack([vae.likelihood(z).log_prob(x) for z in draws.latents["z"]])
     torch.testing.assert_close(draws.log_likelihood, expected)
+
+
+def test_what_a_model_computes_by_name_changes_nothing():
+    """`pyro.deterministic` in the plate of the data is neither drawn anew nor counted as data."""
+
+    def pair(name):
+        def model(x):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", dist.Normal(0.0, 1.0))
+                z = pyro.deterministic("double", 2 * z) / 2 if name else z
+                pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+        def guide(x):
+            with pyro.plate("data", len(x)):
+                pyro.sample("z", dist.Normal(x / 3, 0.8))
+
+        return model, guide
+
+    x, found = torch.tensor([0.3, -1.0, 2.0]), []
+    for name in (False, True):
+        ranks = calibration(pair(name), x, num_simulations=20, num_samples=9).ranks
+        few = {"num_samples": 2, "temperatures": 5, "leapfrogs": 1}
+        evidence = log_evidence(pair(name), x, method="annealed", **few).values
+        data = to_inference_data(pair(name), x, num_samples=4)
+        drawn = [data[group]["x"].values for group in ("prior_predictive", "posterior_predictive")]
+        assert list(data["observed_data"].data_vars) == ["x"]
+        found.append([ranks, evidence, *map(torch.as_tensor, drawn)])
+    for without, with_it in zip(*found, strict=True):
+        assert torch.equal(without, with_it)
