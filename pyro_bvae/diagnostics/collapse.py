@@ -20,6 +20,9 @@ ACTIVE_SHARE = 0.01
 """The share of the prior's variance above which the mean of an active latent varies."""
 
 _SIGNIFICANT, _FAR = 0.01, 0.05
+_QUARTILES = 1.3489795
+"""How far apart the quartiles of a standard normal are."""
+
 _KEPT = ("z", "prior_draws", "mean", "variance", "prior_mean", "prior_variance", "kl")
 
 
@@ -34,7 +37,8 @@ class Collapse:
             is E log q(z₁|x)/p(z₁|z₂) at the draws, a part of the ELBO that may be negative.
         mean_variance: Var_x E[z_j|x], `[latents]`.
         posterior_variance: E_x Var[z_j|x], `[latents]`.
-        prior_variance: Var z_j under the prior, `[latents]`.
+        prior_variance: Var z_j under the prior, `[latents]`; where it has none, as a Cauchy prior,
+            that of a normal whose quartiles are as far apart.
         mmd, energy: two-sample tests of codes of the data against draws of the prior, each latent
             in units of the prior draws' standard deviation.
         compared: how many codes and draws these compare.
@@ -197,7 +201,11 @@ def collapse(
     z, prior, mean = whole["z"], whole["prior_draws"], whole["mean"]
     _check_finite(z, prior)
     spread = whole["prior_variance"].mean(0) + whole["prior_mean"].var(0)
-    unit = prior.var(0).clamp(min=np.finfo(float).tiny).sqrt()
+    unit = prior.var(0)
+    if not (finite := spread.isfinite()).all():
+        normal = _normal_variance(prior)
+        spread, unit = (torch.where(finite, variance, normal) for variance in (spread, unit))
+    unit = unit.clamp(min=np.finfo(float).tiny).sqrt()
     codes, draws = z[:compared] / unit, prior[:compared] / unit
     return Collapse(
         names=names_of(sampler, name),
@@ -211,6 +219,12 @@ def collapse(
         surgery=surgery_of(parts, names=names_of(sampler, name)),
         data=len(z),
     )
+
+
+def _normal_variance(draws: Tensor) -> Tensor:
+    """Return the variances of normals with the quartiles of draws `[draws, latents]`."""
+    low, high = np.quantile(draws.numpy(), [0.25, 0.75], axis=0)
+    return torch.as_tensor((high - low) / _QUARTILES).square()
 
 
 def _without_pairs(batch: Encoded) -> Encoded:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+from pyro.infer.util import is_validation_enabled
 from torch import Tensor
 
 from pyro_bvae.objectives.base import Objective, Weighed
@@ -114,6 +115,11 @@ def _prior_variance(codes: Codes) -> Tensor:
             f"model: expected a prior with known variances at site {codes.name!r}, got {codes.p}; "
             "MMDELBO and AdversarialELBO need its draws alone"
         ) from error
+    if is_validation_enabled() and not all(torch.isfinite(m).all() for m in moments):
+        raise ValueError(
+            f"model: expected a prior of finite variances at site {codes.name!r}, got {codes.p}, "
+            "whose tails are too heavy; MMDELBO and AdversarialELBO need its draws alone"
+        )
     shape = codes.value.shape
     mean, variance = (moment.reshape(-1, shape[1]).expand(shape) for moment in moments)
     return covariance_of(mean, variance, shares=codes.shares).diagonal()

@@ -137,6 +137,23 @@ def test_activity_is_a_share_of_the_priors_variance():
     assert ACTIVE_SHARE == 0.01
 
 
+def test_latents_of_a_prior_without_a_variance_are_active_where_they_move():
+    """The quartiles of a Cauchy are 2 apart, here within 5 · .05 of it, as 4,000 draws say."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Cauchy(torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", dist.Normal(z[..., 0], 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.stack([x, 0 * x], -1), 1.0).to_event(1))
+
+    found = collapse((model, guide), torch.randn(4000))
+    assert found.active.tolist() == [True, False]
+    assert found.prior_variance.sqrt() == pytest.approx([2 / 1.349] * 2, abs=0.25 / 1.349)
+
+
 def build(prior, posterior):
     return VAE(
         prior=prior,

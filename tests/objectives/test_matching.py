@@ -3,6 +3,7 @@
 import pyro
 import pytest
 import torch
+from pyro.distributions import Normal, StudentT
 from scipy.integrate import quad
 
 from pyro_bvae import tempered
@@ -99,3 +100,20 @@ def test_training_brings_the_codes_to_the_prior(objective):
     z = torch.cat([vae.posterior(x).sample() for _ in range(50)])
     assert (torch.cov(z.mT) - torch.eye(2)).abs().max() < 0.1
     assert (before - torch.eye(2)).abs().max() > 0.2
+
+
+@pytest.mark.parametrize("df", [1.0, 1.5])
+def test_refuses_moments_that_are_not_there(df):
+    """A Student's t has a variance for df > 2 alone."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", StudentT(df, torch.zeros(2), 1.0).to_event(1))
+            pyro.sample("x", Normal(z, 1.0).to_event(1), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", Normal(x / 2, 1.0).to_event(1))
+
+    with pytest.raises(ValueError, match="expected a prior of finite variances at site 'z'"):
+        MomentELBO(off_diagonal=1.0, diagonal=1.0).loss(model, guide, torch.randn(5, 2))
