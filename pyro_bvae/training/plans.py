@@ -10,6 +10,7 @@ from pyro_bvae.training.recorded_step import RecordedStep
 from pyro_bvae.training.surroundings import Call, Modules
 
 IN_A_ROW = 3
+MANY, MOST = 4, 64
 
 
 @dataclass
@@ -74,7 +75,13 @@ class Plans:
             plan = self._plans[call.key] = Plan(first=call.structure not in self._structures)
             self._structures.add(call.structure)
         plan.often = plan.first or self._count >= IN_A_ROW
+        if len(self._plans) > MOST:
+            self._plans = {key: p for key, p in self._plans.items() if p.recorded or p is plan}
         return plan
+
+    def too_many(self) -> bool:
+        """Whether so many kinds came too seldom to be recorded that it is worth a warning."""
+        return sum(not plan.first and plan.recorded is None for plan in self._plans.values()) > MANY
 
     def clear(self) -> None:
         """Forget everything."""

@@ -1,103 +1,182 @@
-"""Numbers that Python functions take from around them: a recording would miss their change."""
+"""What Python functions take from around them: a recording would miss that it changed."""
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import CellType, CodeType, FunctionType, MethodType
+import dis
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
-SCALARS = (bool, int, float, complex, str, bytes, type(None))
-LIBRARIES = ("torch", "pyro.", "builtins", "numpy")
+SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
+LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
+OF_MODULES = frozenset(vars(nn.Module())) | {"training"}
+HERE = __name__.partition(".")[0] + "."
+IGNORED = object()
+MOST, DEEP = 256, 3
 
 
 class PythonState:
-    """The scalars around some functions: in their closures, globals and partial arguments.
+    """The values around some functions: in closures, globals, objects, classes and modules.
 
-    So are those of the functions that they reach in this way, and the attributes that are scalars
-    of the objects whose methods they are, and of modules. Elements of lists and dictionaries, and
-    attributes of other objects, are not looked at.
+    Scalars, and what lists and dictionaries hold, are compared by value; functions, modules,
+    objects of the user's own classes and tensors that a recording holds by identity. What
+    functions reach through these counts too; of an object, the attributes that code of theirs
+    names. Not looked at are containers of more than 256 elements, what is more than three objects
+    away, and what libraries keep to themselves.
 
     Args:
         functions: model and guide.
         modules: those that take part.
+        held: the ids of the tensors that a recording holds.
 
-    >>> step = 1
-    >>> state = PythonState([lambda: step > 3], [])
+    >>> options = {"warm": True}
+    >>> state = PythonState([lambda options=options: options["warm"]], [])
     >>> state.is_current()
     True
-    >>> step = 2
+    >>> options["warm"] = False
     >>> state.is_current()
     False
     """
 
-    def __init__(self, functions: Iterable[Any], modules: Iterable[nn.Module]) -> None:
-        self._cells: list[tuple[CellType, Any]] = []
-        self._entries: list[tuple[Mapping[str, Any], str, Any]] = []
-        self._seen: set[int] = set()
-        for function in functions:
-            self._visit(function)
-        for module in modules:
-            self._visit_attributes(module)
+    def __init__(
+        self,
+        functions: Iterable[Any],
+        modules: Iterable[nn.Module],
+        held: Collection[int] = (),
+    ) -> None:
+        self._held = held
+        self._entries: list[tuple[Mapping[str, Any], str, Any, Any, bool]] = []
+        self._seen: dict[int, Any] = {}
+        self._named: set[str] = set()
+        self._objects: list[tuple[Mapping[str, Any], int]] = []
+        for value in (*functions, *modules):
+            self._visit(value, 0)
+        for attributes, depth in self._objects:
+            for name in self._named & attributes.keys():
+                if not isinstance(attributes[name], FunctionType):
+                    self._note(attributes, name, depth)
+                self._visit(attributes[name], depth)
 
     def is_current(self) -> bool:
         """Whether all of them are what they were."""
-        missing = self
         return all(
-            cell.cell_contents is old or cell.cell_contents == old for cell, old in self._cells
-        ) and all(
-            (value := mapping.get(name, missing)) is old or value == old
-            for mapping, name, old in self._entries
+            ((now := mapping.get(name, IGNORED)) is old and not is_open)
+            or self._content(now) == content
+            for mapping, name, old, content, is_open in self._entries
         )
 
-    def _visit(self, value: Any) -> None:
-        if id(value) in self._seen:
-            return
-        self._seen.add(id(value))
-        if isinstance(value, MethodType):
-            self._visit_attributes(value.__self__)
-            self._visit(value.__func__)
-        elif isinstance(value, FunctionType):
-            self._visit_function(value)
-        elif isinstance(value, nn.Module):
-            self._visit_attributes(value)
-            self._visit(type(value).forward)
-        else:
-            for part in (getattr(value, "func", None), *getattr(value, "args", ())):
-                if callable(part):
-                    self._visit(part)
+    def _note(self, mapping: Mapping[str, Any], name: str, depth: int) -> None:
+        value = mapping.get(name, IGNORED)
+        content = self._content(value)
+        if content is not IGNORED:
+            self._entries.append((mapping, name, value, content, _is_open(value)))
+        self._visit(value, depth)
 
-    def _visit_function(self, function: FunctionType) -> None:
-        if (function.__module__ or "").startswith(LIBRARIES):
-            return
-        for cell in function.__closure__ or ():
-            try:
-                value = cell.cell_contents
-            except ValueError:
-                continue
-            if isinstance(value, SCALARS):
-                self._cells.append((cell, value))
-            elif callable(value):
-                self._visit(value)
-        for name in set(_names(function.__code__)) & function.__globals__.keys():
-            self._note(function.__globals__, name)
-
-    def _visit_attributes(self, owner: Any) -> None:
-        attributes = getattr(owner, "__dict__", {})
-        for name, value in attributes.items():
-            if isinstance(value, SCALARS) and name != "training":
-                self._entries.append((attributes, name, value))
-
-    def _note(self, mapping: Mapping[str, Any], name: str) -> None:
-        value = mapping[name]
+    def _content(self, value: Any, depth: int = 0) -> Any:
+        """Return what is compared of a value."""
         if isinstance(value, SCALARS):
-            self._entries.append((mapping, name, value))
-        elif isinstance(value, FunctionType | MethodType | nn.Module):
-            self._visit(value)
+            return value
+        if isinstance(value, Tensor):
+            return id(value) if id(value) in self._held else IGNORED
+        if isinstance(value, dict | list | tuple):
+            if len(value) > MOST or depth > DEEP:
+                return IGNORED
+            keys = list(value) if isinstance(value, dict) else None
+            parts = value.values() if isinstance(value, dict) else value
+            return keys, [self._content(part, depth + 1) for part in parts]
+        if isinstance(value, MethodType):
+            return id(value.__self__), id(value.__func__)
+        if isinstance(value, type):
+            return IGNORED
+        known = isinstance(value, FunctionType | nn.Module | SimpleNamespace)
+        return id(value) if known or _is_own(type(value)) else IGNORED
+
+    def _visit(self, value: Any, depth: int) -> None:
+        if id(value) in self._seen or depth > DEEP or isinstance(value, (*SCALARS, Tensor)):
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, MethodType):
+            self._visit(value.__self__, depth)
+            self._visit(value.__func__, depth)
+        elif isinstance(value, FunctionType):
+            self._visit_function(value, depth)
+        elif isinstance(value, nn.Module):
+            for name in vars(value).keys() - OF_MODULES:
+                self._note(vars(value), name, depth + 1)
+            self._visit_methods(type(value), depth)
+        elif isinstance(value, dict | list | tuple):
+            for part in value.values() if isinstance(value, dict) else value:
+                self._visit(part, depth) if len(value) <= MOST else None
+        elif isinstance(value, ModuleType | type):
+            if _is_own(value):
+                self._objects.append((vars(value), depth + 1))
+        elif hasattr(value, "func"):
+            self._visit((value.func, getattr(value, "args", ())), depth)
+        else:
+            self._visit_methods(type(value), depth)
+            self._objects.append((getattr(value, "__dict__", {}), depth + 1))
+
+    def _visit_methods(self, owner: type, depth: int) -> None:
+        for cls in filter(_is_own, owner.__mro__):
+            for method in vars(cls).values():
+                if isinstance(method, FunctionType):
+                    self._visit(method, depth)
+
+    def _visit_function(self, function: FunctionType, depth: int) -> None:
+        if not _is_own(function):
+            return
+        for name, cell in zip(
+            function.__code__.co_freevars, function.__closure__ or (), strict=True
+        ):
+            self._note(_Cell(cell), name, depth)
+        defaults = {"": (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())}
+        if _is_open(defaults[""]):
+            self._note(defaults, "", depth)
+        for code in _codes(function.__code__):
+            self._named.update(code.co_names)
+            for name in _globals(code) if not function.__module__.startswith(HERE) else ():
+                self._note(function.__globals__, name, depth)
 
 
-def _names(code: CodeType) -> Iterator[str]:
-    """Yield the global names that code, and code within it, refers to."""
-    yield from code.co_names
+class _Cell(dict[str, Any]):
+    """A variable of an enclosing function, as a mapping of whatever name."""
+
+    def __init__(self, cell: Any) -> None:
+        self._cell = cell
+
+    def get(self, name: str, missing: Any = None) -> Any:
+        """Return its value, or what is asked for if it has none yet."""
+        try:
+            return self._cell.cell_contents
+        except ValueError:
+            return missing
+
+
+def _is_open(value: Any) -> bool:
+    """Whether a value may change while it stays the same object."""
+    if isinstance(value, tuple):
+        return any(map(_is_open, value))
+    return isinstance(value, dict | list)
+
+
+def _is_own(value: Any) -> bool:
+    """Whether a function, class or Python module is none of a library's."""
+    name = value.__name__ if isinstance(value, ModuleType) else value.__module__
+    return (name or "").partition(".")[0] not in LIBRARIES
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    """Yield code, and the code of functions within it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            yield from _names(constant)
+            yield from _codes(constant)
+
+
+def _globals(code: CodeType) -> set[str]:
+    """Return the global names that code reads."""
+    return {
+        i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")
+    }

@@ -81,7 +81,8 @@ class Recording:
 def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> Recording:
     """Run a function of tensors once and return the operations it did.
 
-    The operations are really done, so what they change in place is changed.
+    The operations are really done, so what they change in place is changed. Inputs that are one
+    tensor, or that the function knows from elsewhere too, are told apart.
 
     Raises: DataDependent if Python reads a value that another step may change.
 
@@ -100,7 +101,7 @@ def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> R
 
     with _quiet_pyro(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        graph = make_fx(traced)(*inputs)
+        graph = make_fx(traced)(*(tensor.detach() for tensor in inputs))
     live = _live_as_placeholders(graph)
     return Recording(graph, live, outputs, direct(graph))
 
@@ -182,11 +183,13 @@ def reason(error: BaseException) -> str:
 
 @contextmanager
 def _quiet_pyro() -> Iterator[None]:
-    """Switch off the checks of values in Pyro and torch, which read them."""
+    """Switch off the checks of values in Pyro and torch, which read them; refuse seeds."""
     patched = [
         (pyro.util, "torch_isnan", lambda value: False),
         (pyro.util, "torch_isinf", lambda value: False),
         (torch.distributions.Distribution, "_validate_sample", lambda self, value: None),
+        (torch, "manual_seed", _refuse_seed),
+        (torch, "set_rng_state", _refuse_seed),
     ]
     saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patched]
     try:
@@ -197,6 +200,10 @@ def _quiet_pyro() -> Iterator[None]:
     finally:
         for owner, name, function in saved:
             setattr(owner, name, function)
+
+
+def _refuse_seed(*_: Any) -> None:
+    raise DataDependent("the random generator is set, which no graph can do")
 
 
 def _shape_depends_on_data(func: Any, args: Any) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import pyro
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from pyro_bvae.training.python_state import PythonState
+from pyro_bvae.training.python_state import SCALARS, PythonState
+
+KNOWN = (Tensor, *SCALARS, torch.dtype, torch.device, torch.Size, Enum)
 
 
 def kind(tensor: Tensor) -> tuple[Any, ...]:
@@ -48,6 +51,9 @@ class Call:
         tensors = [x for x in leaves if isinstance(x, Tensor)]
         others = [None if isinstance(x, Tensor) else x for x in leaves]
         kinds = tuple(kind(x) if isinstance(x, Tensor) else (type(x), x) for x in leaves)
+        unknown = [x for x in leaves if not isinstance(x, KNOWN)]
+        if unknown:
+            raise TypeError(f"an argument is a {type(unknown[0]).__name__}, which may change")
         if any(t.requires_grad or t.layout != torch.strided for t in tensors):
             raise TypeError("an argument is a tensor that requires a gradient or is not dense")
         key = (kinds, spec, *_ambient(tensors))
@@ -126,7 +132,7 @@ class Surroundings:
         self, parameters: Mapping[str, Tensor], modules: Modules, live: Iterable[Tensor]
     ) -> None:
         held = {id(tensor) for tensor in live}
-        self._python = PythonState(modules.functions, modules)
+        self._python = PythonState(modules.functions, modules, held)
         store = dict(pyro.get_param_store().named_parameters())
         self._stored = [(name, p) for name, p in parameters.items() if store.get(name) is p]
         self._slots = [

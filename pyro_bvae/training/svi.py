@@ -22,6 +22,10 @@ from pyro_bvae.types import PyroFunction
 
 MODES = ("auto", "eager", "recorded", "compiled")
 SHORT_LIVED = 32
+MANY_KINDS = (
+    "arguments come in many kinds, and steps with those that do not stay run as pyro.infer.SVI's; "
+    "pass numbers that change as 0-dim tensors, and give batches one shape: here "
+)
 
 
 class CompiledSVI(TermsSVI):
@@ -111,6 +115,7 @@ class CompiledSVI(TermsSVI):
         self._plans = Plans()
         self._unplanned = Plan(first=True)
         self._strikes = 0
+        self._told = False
 
     @property
     def mode(self) -> str:
@@ -151,6 +156,9 @@ class CompiledSVI(TermsSVI):
         if plan.is_stale():
             return self._start_over(plan, call, args, kwargs)
         if plan.parameters is None or plan.eager or not (plan.recorded or plan.often):
+            if not self._told and self._plans.too_many():
+                self._told = True
+                self._warn(f"{MANY_KINDS}{call}", FallbackWarning)
             return self._eager(plan, args, kwargs)
         if plan.recorded is None or not plan.confirmed:
             return self._record(plan, call, args, kwargs)

@@ -1,6 +1,7 @@
 """Numbers around model and guide that change are noticed; what does not matter is not."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -87,3 +88,75 @@ def test_an_empty_cell_is_no_number_yet():
     state = state_of(model)
     later = 1.0
     assert state.is_current()
+
+
+class Options:
+    rate = 1.0
+
+
+def plain() -> SimpleNamespace:
+    return SimpleNamespace(rate=1.0, more={"rates": [1.0]})
+
+
+OPTIONS = plain()
+
+
+def reads_the_options() -> float:
+    return OPTIONS.rate * OPTIONS.more["rates"][0] * Options.rate
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda patch: patch.setattr(OPTIONS, "rate", 2.0),
+        lambda patch: patch.setitem(OPTIONS.more, "rates", [2.0]),
+        lambda patch: patch.setitem(OPTIONS.more, "others", 2.0),
+        lambda patch: patch.setattr(Options, "rate", 2.0),
+        lambda patch: patch.setitem(reads_the_options.__globals__, "OPTIONS", plain()),
+    ],
+)
+def test_objects_classes_and_what_they_hold(change, monkeypatch):
+    state = state_of(reads_the_options)
+    assert state.is_current()
+    change(monkeypatch)
+    assert not state.is_current()
+
+
+def test_of_an_object_only_what_code_names_matters():
+    options = SimpleNamespace(rate=1.0, unread=1.0)
+    state = state_of(lambda: options.rate)
+    options.unread = 2.0
+    assert state.is_current()
+
+
+def test_an_attribute_that_has_the_name_of_a_global_is_not_that(monkeypatch):
+    x = torch.ones(2)
+    state = state_of(lambda: x.RATE)
+    monkeypatch.setitem(reads_a_global.__globals__, "RATE", 2.0)
+    assert state.is_current()
+
+
+def test_a_function_or_a_default_that_is_replaced():
+    def once():
+        return 1
+
+    helper = once
+
+    def model(rates=[1.0]):  # noqa: B006
+        return helper() * rates[0]
+
+    state = state_of(model)
+    model.__defaults__[0][0] = 2.0
+    assert not state.is_current()
+    state = state_of(model)
+    helper = lambda: 2  # noqa: E731
+    assert not state.is_current()
+
+
+def test_tensors_that_a_recording_holds_may_not_be_replaced():
+    held, kept = torch.ones(()), torch.ones(())
+    state = PythonState([lambda: held * kept], [], {id(held)})
+    kept = torch.zeros(())
+    assert state.is_current()
+    held = torch.zeros(())
+    assert not state.is_current()
