@@ -33,6 +33,10 @@ def seconds_to_compile(module: GraphModule, tensors: Sequence[Tensor]) -> float:
 
 def was_compiled(module: GraphModule, tensors: Sequence[Tensor]) -> bool:
     """Whether a graph was compiled for tensors like these, with the cache as it is now."""
+    from torch._inductor import config
+
+    if config.force_disable_caches or not config.fx_graph_cache:
+        return False
     with suppress(OSError):
         return _mark(module, tensors).exists()
     return False

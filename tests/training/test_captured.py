@@ -25,6 +25,7 @@ from pyro_bvae.training.notices import FallbackWarning
 from pyro_bvae.training.placement import Misplaced, scalars_to_move
 from pyro_bvae.training.recording import Recording
 from pyro_bvae.training.schedules import linear
+from pyro_bvae.training.source import read, split
 from pyro_bvae.training.svi import CompiledSVI
 from tests.training import examples, small_examples, test_svi
 from tests.training.examples import Example
@@ -266,6 +267,21 @@ def test_on_cuda_a_step_does_not_wait_for_the_device() -> None:
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert len({loss.item() for loss in losses}) == 5
+
+
+@cuda
+@pytest.mark.parametrize("share", [None, 0.5])
+def test_on_cuda_a_batch_is_read_without_waiting_for_the_device(share: float | None) -> None:
+    data = torch.randn(8, 3, device="cuda")
+    source, _ = split(data, share, seed=0)
+    indices = torch.arange(2)
+    expected = source[indices]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        (batch,) = read(source, indices, None)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.equal(batch, expected)
 
 
 def own_pair() -> VAE:

@@ -127,6 +127,16 @@ def test_a_graph_is_known_by_its_operations_shapes_and_threads_until_the_cache_i
     assert not was_compiled(graph, [x])
 
 
+@pytest.mark.parametrize("switched", [{"force_disable_caches": True}, {"fx_graph_cache": False}])
+def test_a_cache_that_is_switched_off_is_cold(switched, cache):
+    x = torch.ones(3)
+    graph = make_fx(torch.exp)(x)
+    note_compiled(graph, [x])
+    assert was_compiled(graph, [x])
+    with torch._inductor.config.patch(**switched):
+        assert not was_compiled(graph, [x])
+
+
 def test_a_cache_that_cannot_be_written_is_one_that_is_cold(cache):
     cache.mkdir()
     (cache / "pyro_bvae").write_text("a file where a folder is to be")
