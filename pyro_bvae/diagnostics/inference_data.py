@@ -65,6 +65,7 @@ def to_inference_data(
     Raises:
         ValueError: another target, factors of another length, counts too small, or a pair without
             a plate of the data.
+        TypeError: factors without names.
 
     References:
         Kumar, Carroll, Hartikainen, Martin (2019), ArviZ: a Unified Library for Exploratory
@@ -84,15 +85,21 @@ def to_inference_data(
     """
     against = as_target(target, beta)
     check_count(num_samples, "num_samples")
+    factors = {} if factors is None else factors
+    if not isinstance(factors, Mapping):
+        raise TypeError(
+            "factors: expected a mapping of names to arrays, got "
+            f'{type(factors).__name__}; name them: factors={{"shape": ...}}'
+        )
     sampler = Sampler(pair, x, batch_size=batch_size, hold_shared=False)
-    _constants(factors or {}, [], len(sampler))
+    _constants(factors, [], len(sampler))
     with sampler.running(seed):
         draws = posterior_draws(sampler, num_samples)
         prior = prior_draws(sampler, num_samples)
         observed, others = given_data(sampler)
     if resample:
         draws = resampled(draws, against, seed=seed)
-    constant = _constants(factors or {}, others, len(sampler))
+    constant = _constants(factors, others, len(sampler))
     datasets = {
         "posterior": _latents(draws.latents, draws.shared),
         "prior": _latents(*prior[:2]),

@@ -22,6 +22,10 @@ class InformationBottleneck(nn.Module):
     Plate "data", sites "z" `[batch, latents]` and "y" `[batch, *shape]`. Data are pairs:
     `fit(bottleneck, (x, y), beta=0.01, ...)`.
 
+    As a pair it is a model of y, whose posterior is p(z|y). It is to that that diagnostics such as
+    `importance` and `calibration` hold q(z|x), which is not meant to be it: what they find is no
+    fault. `collapse` and `elbo_surgery` tell of its codes as of any.
+
     Args:
         prior: r(z), what the codes are to look like in all.
         likelihood: p(y|z): a `CategoricalLikelihood` of one class, a `NormalLikelihood`, ...

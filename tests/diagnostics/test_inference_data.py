@@ -245,3 +245,8 @@ def test_without_inference_data_groups_go_into_a_tree(monkeypatch, tmp_path):
 def test_refuses(arguments: dict, message: str):
     with pytest.raises(ValueError, match=message):
         to_inference_data(as_functions(diagonal()), DATA, **arguments)
+
+
+def test_refuses_factors_without_names():
+    with pytest.raises(TypeError, match="factors: expected a mapping of names .*, got ndarray"):
+        to_inference_data(as_functions(diagonal()), DATA, factors=np.arange(4))
