@@ -248,5 +248,5 @@ def test_refuses(arguments: dict, message: str):
 
 
 def test_refuses_factors_without_names():
-    with pytest.raises(TypeError, match="factors: expected a mapping of names .*, got ndarray"):
+    with pytest.raises(TypeError, match=r"factors: expected a mapping of names .*, got ndarray"):
         to_inference_data(as_functions(diagonal()), DATA, factors=np.arange(4))
