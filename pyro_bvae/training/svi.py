@@ -43,8 +43,9 @@ class CompiledSVI(TermsSVI):
     A graph belongs to the kinds of its tensor arguments (shape, dtype) and the values of all
     others. Arguments of another kind than the first, such as an epoch's last, smaller batch, run
     as Pyro's, until they have come three times in a row: then they get a graph too, announced
-    by a `RecompileWarning`. What changes between steps must be a tensor that is changed in place
-    (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph.
+    by a `RecompileWarning`. What changes between steps is best a tensor that is changed in place
+    (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph, and
+    the graph is recorded anew when it changes, as far as `PythonState` follows it.
     Parameters may be changed in place, loaded or replaced; learning rates may be set as usual.
 
     On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
