@@ -176,7 +176,8 @@ def reason(error: BaseException) -> str:
     for prefixes in ((*inner, str(library.parent)), inner):
         frames = [f for f in frames if not f.filename.startswith(prefixes)] or frames
     frame = frames[-1]
-    what = str(error) if isinstance(error, DataDependent) else f"{type(error).__name__}: {error}"
+    what, *_ = str(error).split("\nTrace Shapes:")
+    what = what if isinstance(error, DataDependent) else f"{type(error).__name__}: {what}"
     line = f": {frame.line}" if frame.line else ""
     return f"{what} ({frame.filename}:{frame.lineno}{line})"
 
