@@ -76,7 +76,7 @@ def main() -> None:
         ("steps", 500),
         ("data", 1000),
         ("draws", 1000),
-        ("batch-size", 256),
+        ("batch-size", 1024),
         ("chained", 16),
         ("single", 1),
         ("chain-draws", 500),
