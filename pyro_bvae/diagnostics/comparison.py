@@ -112,7 +112,8 @@ def compare_to_reference(
             "warm-up or other chains"
         )
     with sampler.running(seed):
-        guide = flat(guide_latents(sampler, num_samples), dims=2).cpu()
+        drawn = guide_latents(sampler, torch.arange(data), num_samples)
+        guide = flat(drawn, dims=2).cpu()
     if guide.shape[2] != latents:
         raise ValueError(f"reference: expected {guide.shape[2]} latents, got {latents}")
     pooled = reference.draws.reshape(chains * draws, data, latents)

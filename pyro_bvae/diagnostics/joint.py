@@ -124,15 +124,15 @@ class LogJoint:
         return self.flat(self._simulated())
 
     def flat(self, latents: dict[str, Tensor]) -> Tensor:
-        """Map latents `{site: [rows, *shape]}` to rows u `[rows, dim]`, without discrete ones."""
+        """Map latents `{site: [any, *shape]}` to `[any, dim]`, without discrete ones."""
         parts = [
-            transform.inv(latents[name]).reshape(self.rows, -1)
+            transform.inv(latents[name]).reshape(len(latents[name]), -1)
             for name, (transform, _, _) in self._transforms.items()
         ]
         return torch.cat(parts, 1).detach()
 
     def latents(self, u: Tensor) -> dict[str, Tensor]:
-        """Map rows u `[rows, dim]` back to the continuous latents `{site: [rows, *shape]}`."""
+        """Map u `[any, dim]` back to the continuous latents `{site: [any, *shape]}`."""
         return {name: value for name, (value, _) in self._constrained(u).items()}
 
     def _simulated(self) -> dict[str, Tensor]:

@@ -1,17 +1,18 @@
 """The posterior itself, by Hamiltonian Monte Carlo with the decoder as it is."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import torch
-from pyro.infer import MCMC, NUTS
 from pyro.ops.stats import effective_sample_size, split_gelman_rubin
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
+from pyro_bvae.diagnostics.nuts import nuts
 from pyro_bvae.diagnostics.target import Target, as_target
 from pyro_bvae.types import PairLike
 
@@ -57,30 +58,35 @@ def reference_posterior(
     warmup: int = 300,
     target: str = "model",
     beta: float | None = None,
+    batch_size: int = 256,
     seed: int = 0,
 ) -> Reference:
-    """Draw z from the target posterior of all data at once with Pyro's NUTS, the model fixed.
+    """Draw z from the target posterior of all data at once with NUTS, the model fixed.
 
-    The log densities of the data are summed, so that one trajectory moves all of them; chains run
-    one after another and start from draws of the guide, in coordinates that its mean and spread
-    scale. The potential is recorded as one graph where the model is static. A mode in which the
-    guide has no draw may be missed: `log_evidence(method="annealed")` does not start there.
+    All chains of all data run side by side, each with its own trajectory, step size and scales:
+    one gradient of the model is a leapfrog step of every chain, and none waits for another to turn
+    back, as data that shared a trajectory would. Chains start from draws of the guide, whose
+    spread scales them at first. The density is recorded as one graph where the model is static. A
+    mode in which the guide has no draw may be missed: `log_evidence(method="annealed")` does not
+    start there.
     Latents that are no datum's own are held at the medians of what the guide draws for them;
     discrete ones, such as classes, are summed over, and the others drawn whatever these may be.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
-        x: data, as `datasets.as_source` takes them: some tens.
+        x: data, as `datasets.as_source` takes them.
         num_samples: draws of each chain, ≥ 4.
         chains: how many.
-        warmup: steps of each chain before, which set step size and mass matrix.
+        warmup: steps of each chain before, which set its step size and scales.
         target: "model", p(z|x), or "tempered", ∝ p(z) p(x|z)^{1/β}.
         beta: β > 0 of the tempered target.
+        batch_size: the most chains × data that go through the model at once.
         seed: of the chains; torch's own random state is left as it was.
 
     Raises:
         ValueError: another target, no continuous latent, discrete ones of more than 256 values
-            together, counts too small, or a pair without a plate of the data.
+            together, counts too small, a pair without a plate of the data, or a model without a
+            finite density where the guide draws.
 
     References:
         Hoffman, Gelman (2014), The No-U-Turn Sampler.
@@ -101,34 +107,47 @@ def reference_posterior(
         check_count(count, name)
     if check_count(num_samples, "num_samples") < 4:
         raise ValueError(f"num_samples: expected at least 4, got {num_samples}")
-    sampler = Sampler(pair, x)
-    indices = torch.arange(len(sampler))
-    found, divergences = [], 0
+    sampler, parts = Sampler(pair, x, batch_size=batch_size), []
     with sampler.running(seed):
-        joint = LogJoint(sampler, indices)
-        drawn = guide_latents(sampler, _SCALING_DRAWS)
-        rows = [{n: v[i] for n, v in drawn.items()} for i in range(_SCALING_DRAWS)]
-        guided = torch.stack([joint.flat(row) for row in rows])
-        for chain in range(chains):
-            draws, failed = _chain(joint, guided, chain, num_samples, warmup, against.power)
-            kept = [joint.latents(u) for u in draws]
-            found.append(flat({n: torch.stack([z[n] for z in kept]) for n in drawn}, dims=2))
-            divergences += failed
-        names = latent_names(rows[0])
-    draws = torch.stack(found).cpu()
+        for indices in torch.arange(len(sampler)).split(max(1, batch_size // chains)):
+            joint = LogJoint(sampler, indices, chains)
+            parts.append(_chains(joint, indices, num_samples, warmup, against.power))
+    draws = torch.cat([some for some, _ in parts], 2).cpu()
     return Reference(
         draws=draws,
-        names=names,
+        names=latent_names(sampler.layout.continuous),
         r_hat=split_gelman_rubin(draws, chain_dim=0, sample_dim=1),
         effective=effective_sample_size(draws, chain_dim=0, sample_dim=1).clamp(min=1),
-        divergences=divergences,
+        divergences=sum(int(failed.sum()) for _, failed in parts),
         target=against,
     )
 
 
-def guide_latents(sampler: Sampler, num_samples: int) -> dict[str, Tensor]:
-    """Draw continuous latents from the guide for all data, `{site: [draws, data, *shape]}`."""
-    indices, at_once = torch.arange(len(sampler)), max(1, sampler.batch_size // len(sampler))
+def _chains(
+    joint: LogJoint, indices: Tensor, num_samples: int, warmup: int, power: float
+) -> tuple[Tensor, Tensor]:
+    """Run all chains of some data.
+
+    Returns: latents `[chains, num_samples, data, latents]`, and the divergences of each chain.
+    """
+    drawn = guide_latents(joint.sampler, indices, _SCALING_DRAWS)
+    guided = joint.flat({n: v.flatten(0, 1) for n, v in drawn.items()})
+    guided = guided.reshape(_SCALING_DRAWS, joint.data, -1)
+    spread = joint.copied(guided.std(0).clamp(min=1e-6))
+    start = guided[torch.arange(joint.copies) % _SCALING_DRAWS].flatten(0, 1)
+
+    def density(u: Tensor) -> tuple[Tensor, Tensor]:
+        value = joint(u, power)
+        return value.at(power), value.gradient
+
+    draws, failed = nuts(density, start, spread, num_samples=num_samples, warmup=warmup)
+    latents = flat(joint.latents(draws.flatten(0, 1)))
+    return latents.reshape(num_samples, joint.copies, joint.data, -1).transpose(0, 1), failed
+
+
+def guide_latents(sampler: Sampler, indices: Tensor, num_samples: int) -> dict[str, Tensor]:
+    """Draw continuous latents from the guide for some data, `{site: [draws, data, *shape]}`."""
+    at_once = max(1, sampler.batch_size // len(indices))
     some = torch.arange(num_samples).split(at_once)
     drawn = [sampler.draw(indices, len(part)).latents for part in some]
     return {n: torch.cat([part[n] for part in drawn]) for n in sampler.layout.continuous}
@@ -142,56 +161,13 @@ def flat(latents: dict[str, Tensor], *, dims: int = 1) -> Tensor:
     return torch.cat([v.reshape(*v.shape[:dims], -1) for v in latents.values()], dims)
 
 
-def latent_names(latents: dict[str, Tensor]) -> tuple[str, ...]:
-    """Return the names of what `flat` puts side by side: "z", or "z[0]", "z[1]", ..."""
+def latent_names(shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """Return the names of what `flat` puts side by side: "z", or "z[0]", "z[1]", ...
+
+    >>> latent_names({"y": (), "z": (2,)})
+    ('y', 'z[0]', 'z[1]')
+    """
     names: list[str] = []
-    for site, value in latents.items():
-        size = value[0].numel()
-        names += [site] if value.dim() == 1 else [f"{site}[{i}]" for i in range(size)]
+    for site, shape in shapes.items():
+        names += [f"{site}[{i}]" for i in range(prod(shape))] if shape else [site]
     return tuple(names)
-
-
-def _chain(
-    joint: LogJoint, guided: Tensor, chain: int, num_samples: int, warmup: int, power: float
-) -> tuple[Tensor, int]:
-    """Run one chain: rows `[num_samples, data, dim]` and the number of divergences."""
-    centre, spread = guided.mean(0), guided.std(0).clamp(min=1e-6)
-
-    def potential(parameters: dict[str, Tensor]) -> Tensor:
-        return _Potential.apply(parameters["v"], lambda v: _value(joint, centre, spread, power, v))
-
-    start = (guided[chain % len(guided)] - centre) / spread
-    with torch.enable_grad():
-        mcmc = MCMC(
-            NUTS(potential_fn=potential),
-            num_samples=num_samples,
-            warmup_steps=warmup,
-            initial_params={"v": start},
-            disable_progbar=True,
-        )
-        mcmc.run()
-    failed = sum(len(steps) for steps in mcmc.diagnostics()["divergences"].values())
-    return centre + spread * mcmc.get_samples()["v"], failed
-
-
-def _value(
-    joint: LogJoint, centre: Tensor, spread: Tensor, power: float, v: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Return −Σ log density of the data at centre + spread · v, and its gradient."""
-    value = joint(centre + spread * v, power)
-    return -value.at(power).sum(), -spread * value.gradient
-
-
-class _Potential(torch.autograd.Function):
-    """A function that gives its own gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, v: Tensor, function: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
-        value, gradient = function(v.detach())
-        ctx.save_for_backward(gradient)
-        return value
-
-    @staticmethod
-    def backward(ctx: Any, output: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return output * gradient, None

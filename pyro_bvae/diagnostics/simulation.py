@@ -19,7 +19,7 @@ def names_of(sampler: Sampler, site: str | None = None) -> tuple[str, ...]:
     """Return the names of all continuous latents, or a site's: "z", or "z[0]", "z[1]", ..."""
     shapes = sampler.layout.continuous
     wanted = shapes if site is None else {site: shapes[site]}
-    return latent_names({n: torch.empty(1, *s) for n, s in wanted.items()})
+    return latent_names(wanted)
 
 
 def truths(sampler: Sampler, indices: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:

@@ -1,0 +1,93 @@
+"""Step sizes and scales of Hamiltonian chains, learnt from their first steps."""
+
+import torch
+from torch import Tensor
+
+_ACCEPTANCE = 0.8
+_SHRINKAGE, _DELAY, _FORGETTING = 0.05, 10.0, 0.75
+_FIRST_STEP = 0.1
+_FIRST_WINDOW = 25
+_PRIOR_DRAWS = 5.0
+
+
+def windows(warmup: int) -> tuple[int, list[int]]:
+    """Return after how many steps scales begin to be learnt, and after how many they are set.
+
+    As Stan has it: none in the first 15 % nor the last 10 % of the steps, at most 75 and 50; in
+    between, windows of 25 steps and twice as many each time, the last one as long as is left.
+
+    >>> windows(1000)
+    (75, [100, 150, 250, 450, 950])
+    >>> windows(100)
+    (15, [40, 90])
+    """
+    start, last = min(75, warmup * 15 // 100), warmup - min(50, warmup // 10)
+    ends, size = [], _FIRST_WINDOW
+    end = start + size
+    while end + 2 * size <= last:
+        ends.append(end)
+        size *= 2
+        end += size
+    return start, [*ends, last] if last - start > 1 else []
+
+
+class Warmup:
+    """Dual averaging of the log step size of each chain, and the spread of its draws.
+
+    Args:
+        scale: what to begin with, `[chains, dim]`, which counts as five draws.
+        steps: how long to learn.
+
+    References:
+        Hoffman, Gelman (2014), The No-U-Turn Sampler, section 3.2.
+        Carpenter et al. (2017), Stan: A Probabilistic Programming Language, for the windows.
+    """
+
+    def __init__(self, scale: Tensor, steps: int) -> None:
+        self.scale = scale.clone()
+        self.step = scale.new_full((len(scale),), _FIRST_STEP)
+        self._steps = steps
+        self._first, self._ends = windows(steps)
+        self._centre, self._error, self._mean, self._time = self.step.new_zeros(4, len(scale))
+        self._centre += (10 * self.step).log()
+        self._count = torch.zeros_like(self.step)
+        self._sum, self._squares = scale.new_zeros(2, *scale.shape)
+
+    def learn(self, chains: Tensor, done: Tensor, draws: Tensor, acceptance: Tensor) -> None:
+        """Learn from a step of some chains, each after `done` steps, unless that was enough."""
+        chains = chains[done[chains] < self._steps]
+        done = done[chains] + 1
+        self._average(chains, acceptance[chains])
+        self._collect(chains[done > self._first], draws)
+        ends = torch.tensor(self._ends, device=done.device)
+        self._rescale(chains[torch.isin(done, ends)])
+        last = chains[done == self._steps]
+        self.step[last] = self._mean[last].exp()
+
+    def _average(self, chains: Tensor, acceptance: Tensor) -> None:
+        """Take a step of dual averaging towards the wanted acceptance."""
+        self._time[chains] += 1
+        time = self._time[chains]
+        weight = 1 / (time + _DELAY)
+        self._error[chains] += weight * (_ACCEPTANCE - acceptance - self._error[chains])
+        value = self._centre[chains] - time.sqrt() / _SHRINKAGE * self._error[chains]
+        self._mean[chains] += time**-_FORGETTING * (value - self._mean[chains])
+        self.step[chains] = value.exp()
+
+    def _collect(self, chains: Tensor, draws: Tensor) -> None:
+        """Update mean and spread by a draw each (Welford 1962)."""
+        self._count[chains] += 1
+        away = draws[chains] - self._sum[chains]
+        self._sum[chains] += away / self._count[chains, None]
+        self._squares[chains] += away * (draws[chains] - self._sum[chains])
+
+    def _rescale(self, chains: Tensor) -> None:
+        """Set the scales to the spread of what was collected, and begin both anew."""
+        count = self._count[chains, None]
+        variance = self._squares[chains] / (count - 1).clamp(min=1)
+        known = self.scale[chains].square()
+        mixed = (count * variance + _PRIOR_DRAWS * known) / (count + _PRIOR_DRAWS)
+        self.scale[chains] = mixed.sqrt()
+        for zero in (self._count, self._sum, self._squares, self._time, self._error):
+            zero[chains] = 0
+        self._centre[chains] = self._mean[chains]
