@@ -14,7 +14,7 @@ _MAX_ENERGY = 1000.0
 
 
 def nuts(
-    density: Density, start: Tensor, scale: Tensor, *, num_samples: int, warmup: int
+    density: Density, start: Tensor, spread: Tensor, *, num_samples: int, warmup: int
 ) -> tuple[Tensor, Tensor]:
     """Draw chains, one for each row, with step sizes, scales and trajectories of their own.
 
@@ -24,7 +24,7 @@ def nuts(
     Args:
         density: of rows u `[chains, dim]`, the log density of each and its gradient.
         start: `[chains, dim]`.
-        scale: about the spread of the density in every coordinate, `[chains, dim]`.
+        spread: about the standard deviation of every coordinate, `[chains, dim]`.
         num_samples: draws of each chain.
         warmup: steps of each chain before, ≥ 1, which set its step size and scales.
 
@@ -45,7 +45,7 @@ def nuts(
     >>> draws.shape, failed.tolist()
     (torch.Size([50, 3, 2]), [0, 0, 0])
     """
-    trees, tuning = Trees(density, start), Warmup(scale, warmup)
+    trees, tuning = Trees(density, start), Warmup(spread, warmup)
     draws = start.new_empty(num_samples, *start.shape)
     done = torch.zeros(len(start), dtype=torch.long, device=start.device)
     failed = torch.zeros_like(done)
@@ -151,11 +151,11 @@ class Trees:
     def _leapfrog(self, step: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
         """Move one end of each trajectory; return its momentum and all else there."""
         u, momentum, gradient = self._ends[self._side, self._every].unbind(1)
-        size = (step * (2 * self._side - 1))[:, None] * scale
-        momentum = momentum + size / 2 * gradient
-        u = u + size * momentum
+        size = (step * (2 * self._side - 1))[:, None]
+        momentum = momentum + size / 2 * times(scale.mT, gradient)
+        u = u + size * times(scale, momentum)
         value, gradient = self._density(u)
-        momentum = momentum + size / 2 * gradient
+        momentum = momentum + size / 2 * times(scale.mT, gradient)
         self._ends[self._side, self._every] = torch.stack([u, momentum, gradient], 1)
         return momentum, torch.cat([u, gradient, value[:, None]], 1)
 
@@ -185,6 +185,11 @@ class Trees:
         self._weight = torch.where(whole, joint, self._weight)
         self._total = self._total + whole[:, None] * self._new_total
         self._depth += whole
+
+
+def times(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Multiply matrices `[chains, dim, dim]` and vectors `[chains, dim]`."""
+    return torch.einsum("cij,cj->ci", matrices, vectors)
 
 
 def turns(first: Tensor, last: Tensor, total: Tensor) -> Tensor:

@@ -32,10 +32,14 @@ def windows(warmup: int) -> tuple[int, list[int]]:
 
 
 class Warmup:
-    """Dual averaging of the log step size of each chain, and the spread of its draws.
+    """Dual averaging of the log step size of each chain, and the covariance of its draws.
+
+    Attributes:
+        step: the step sizes `[chains]`.
+        scale: lower triangular, of the covariances' Cholesky factorisation `[chains, dim, dim]`.
 
     Args:
-        scale: what to begin with, `[chains, dim]`, which counts as five draws.
+        spread: standard deviations to begin with, `[chains, dim]`, which count as five draws.
         steps: how long to learn.
 
     References:
@@ -43,15 +47,15 @@ class Warmup:
         Carpenter et al. (2017), Stan: A Probabilistic Programming Language, for the windows.
     """
 
-    def __init__(self, scale: Tensor, steps: int) -> None:
-        self.scale = scale.clone()
-        self.step = scale.new_full((len(scale),), _FIRST_STEP)
+    def __init__(self, spread: Tensor, steps: int) -> None:
+        self.scale = torch.diag_embed(spread)
+        self.step = spread.new_full((len(spread),), _FIRST_STEP)
         self._steps = steps
         self._first, self._ends = windows(steps)
-        self._centre, self._error, self._mean, self._time = self.step.new_zeros(4, len(scale))
+        self._centre, self._error, self._mean, self._time = self.step.new_zeros(4, len(spread))
         self._centre += (10 * self.step).log()
         self._count = torch.zeros_like(self.step)
-        self._sum, self._squares = scale.new_zeros(2, *scale.shape)
+        self._middle, self._squares = torch.zeros_like(spread), torch.zeros_like(self.scale)
 
     def learn(self, chains: Tensor, done: Tensor, draws: Tensor, acceptance: Tensor) -> None:
         """Learn from a step of some chains, each after `done` steps, unless that was enough."""
@@ -75,19 +79,25 @@ class Warmup:
         self.step[chains] = value.exp()
 
     def _collect(self, chains: Tensor, draws: Tensor) -> None:
-        """Update mean and spread by a draw each (Welford 1962)."""
+        """Update mean and covariance by a draw each (Welford 1962)."""
         self._count[chains] += 1
-        away = draws[chains] - self._sum[chains]
-        self._sum[chains] += away / self._count[chains, None]
-        self._squares[chains] += away * (draws[chains] - self._sum[chains])
+        away = draws[chains] - self._middle[chains]
+        self._middle[chains] += away / self._count[chains, None]
+        now = draws[chains] - self._middle[chains]
+        self._squares[chains] += away[:, :, None] * now[:, None]
 
     def _rescale(self, chains: Tensor) -> None:
-        """Set the scales to the spread of what was collected, and begin both anew."""
-        count = self._count[chains, None]
-        variance = self._squares[chains] / (count - 1).clamp(min=1)
-        known = self.scale[chains].square()
-        mixed = (count * variance + _PRIOR_DRAWS * known) / (count + _PRIOR_DRAWS)
-        self.scale[chains] = mixed.sqrt()
-        for zero in (self._count, self._sum, self._squares, self._time, self._error):
+        """Set the scales by the covariance of what was collected, and begin both anew.
+
+        Correlations count as less, the fewer draws there are for each coordinate.
+        """
+        count = self._count[chains, None, None]
+        found = self._squares[chains] / (count - 1).clamp(min=1)
+        known = self.scale[chains] @ self.scale[chains].mT
+        mixed = (count * found + _PRIOR_DRAWS * known) / (count + _PRIOR_DRAWS)
+        trust = count / (count + _PRIOR_DRAWS + mixed.shape[-1])
+        alone = torch.diag_embed(mixed.diagonal(dim1=1, dim2=2))
+        self.scale[chains] = torch.linalg.cholesky(trust * mixed + (1 - trust) * alone)
+        for zero in (self._count, self._middle, self._squares, self._time, self._error):
             zero[chains] = 0
         self._centre[chains] = self._mean[chains]

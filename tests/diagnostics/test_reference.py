@@ -109,8 +109,10 @@ def test_the_guide_that_is_the_posterior_compares_as_equal():
     pair = as_vae(orthogonal())
     reference = reference_posterior(pair, DATA, **QUICK)
     found = compare_to_reference(pair, DATA, reference, num_samples=1000)
-    scale = found.reference_scale
-    assert (found.wasserstein < 0.2 * scale).all()
+    # W₁ of two samples of one normal is 1.4 of the error of their means, and beyond that
+    # t more of these with a probability under exp(−t²/2).
+    error = found.reference_scale * (1 / reference.effective + 1 / 1000).sqrt()
+    assert (found.wasserstein < 5.5 * error).all()
     assert found.r_hat.max() < 1.05
     assert found.p_value.min() > 0.01 / 4
     assert found.table().shape == (8, 8)
