@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pyro_bvae.checks import check_data, check_size
 from pyro_bvae.likelihoods import Likelihood
 from pyro_bvae.posteriors import Posterior
+from pyro_bvae.posteriors.noted import made_of
 from pyro_bvae.priors import Prior
 from pyro_bvae.types import Distribution
 
@@ -126,4 +127,4 @@ def under_plates(part: Any, *inputs: Tensor, batch: torch.Size) -> Distribution:
     The part is one with `amortised`, numbers from flat inputs, and `family`, what they stand for.
     """
     flat = [x.reshape(-1, *x.shape[len(batch) :]) for x in inputs]
-    return part.family(part.amortised(*flat).reshape(*batch, -1))
+    return made_of(part.family, part.amortised(*flat).reshape(*batch, -1))

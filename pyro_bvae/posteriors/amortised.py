@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from pyro_bvae.networks.head import head_of, through
 from pyro_bvae.posteriors.base import Posterior
+from pyro_bvae.posteriors.noted import made_of
 from pyro_bvae.types import Distribution
 
 
@@ -41,4 +42,4 @@ class AmortisedPosterior(Posterior):
 
     def forward(self, x: Tensor, *context: Tensor) -> Distribution:
         """Return q(z|x)."""
-        return self.family(self.amortised(x, *context))
+        return made_of(self.family, self.amortised(x, *context))

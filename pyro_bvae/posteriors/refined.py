@@ -11,6 +11,7 @@ from torch.distributions import kl_divergence
 from pyro_bvae.checks import check_count, check_number
 from pyro_bvae.posteriors.amortised import AmortisedPosterior
 from pyro_bvae.posteriors.base import Posterior
+from pyro_bvae.posteriors.noted import made_of
 from pyro_bvae.types import Distribution
 
 
@@ -82,7 +83,7 @@ class RefinedPosterior(Posterior):
         """Return q(z|x)."""
         numbers = self.posterior.amortised(x, *context)
         refined = self._climb(numbers.detach(), x, context)
-        return self.posterior.family(numbers + (refined - numbers).detach())
+        return made_of(self.posterior.family, numbers, (refined - numbers).detach())
 
     def point(self, q: Distribution) -> Tensor:
         """Return what stands for q in the family that is refined."""
