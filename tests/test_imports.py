@@ -23,7 +23,16 @@ BELOW = {
     "beta": set(),
     "objectives": {"beta", "models"},
     "training": {"objectives", "beta", "models", "datasets"},
-    "diagnostics": {"training", "objectives", "beta", "models", "datasets", "metrics", "theory"},
+    "diagnostics": {
+        "training",
+        "objectives",
+        "beta",
+        "models",
+        "posteriors",
+        "datasets",
+        "metrics",
+        "theory",
+    },
 }
 TOP = {"selection", "report", "cli", "recipe", "plots", "__init__", "__main__"}
 

@@ -24,7 +24,7 @@ class AmortizationGap:
 
     Attributes:
         guide: the ELBO of the guide `[data]`.
-        refined: the ELBO of the best distribution of the same family for each datum `[data]`.
+        refined: the ELBO of the refined guide, the best of its families for each datum `[data]`.
         log_evidence: the estimate of log p(x) `[data]`, from below on average.
         amortization: refined − guide `[data]`: what a better network could gain.
         approximation: log evidence − refined `[data]`: what only another family could.
@@ -75,9 +75,15 @@ def amortization_gap(
 ) -> AmortizationGap:
     """Split log p(x) − ELBO into what amortisation costs and what the family of the guide costs.
 
-    The parameters of the guide's distribution are optimised for each datum by itself, from where
-    the guide puts them; what that gains is the amortisation gap, what is left the approximation
-    gap. Both ELBOs come from the same noise, so that their difference is sharper than either.
+    The refined guide of a datum is the guide with offsets of the datum's own, added to the
+    unconstrained parameters of each distribution it draws from: to the numbers λ of an
+    `AmortisedPosterior`; to means, log scales, logits of another. Where a distribution depends on
+    other draws, as in an upper layer or given a class, they are added to what the network gives
+    for these. What all data share stays: weights of networks and of a flow. So do points, such as
+    known factors. The offsets are optimised from where the guide is; what that gains is the
+    amortisation gap, what is left the approximation gap. Both ELBOs come from the same noise, so
+    that their difference is sharper than either. Of a class the offsets learn only where it is
+    drawn: one that the guide hardly draws takes more steps, or counts as approximation.
 
     Args:
         pair: a `VAE`, a `Pair` or any `(model, guide)`; tempered or not, it is read at β = 1.
@@ -92,14 +98,18 @@ def amortization_gap(
         annealing: more for `log_evidence`, such as `temperatures`, `leapfrogs`.
 
     Raises:
-        ValueError: a guide whose distribution cannot be refined: one without reparameterised draws
-            or not made of tensor parameters (a flow, a class), or one that depends on other draws
-            (the upper layer of a `HierarchicalVAE`): for these `log_evidence` less the ELBO is
-            the gap as a whole; another target or method; counts too small.
+        ValueError: a guide with a distribution that cannot be refined: one that is not made of
+            tensor parameters its constructor takes, or whose parameters bound its draws (a
+            `Uniform`): for these `log_evidence` less the ELBO is the gap as a whole; a guide
+            without an ELBO: points alone (`Delta`), or a density where the model has classes (a
+            relaxed one); another target or method; counts too small.
         TypeError: options of annealing for another method.
 
     References:
         Cremer, Li, Duvenaud (2018), Inference Suboptimality in Variational Autoencoders.
+        Roeder, Wu, Duvenaud (2017), Sticking the Landing: Simple, Lower-Variance Gradient
+        Estimators for Variational Inference.
+        Kool, van Hoof, Welling (2019), Buy 4 REINFORCE Samples, Get a Baseline for Free!
 
     >>> import pyro, pyro.distributions as dist
     >>> def model(x):
@@ -125,7 +135,7 @@ def amortization_gap(
         for indices in torch.arange(len(sampler)).split(max(1, batch_size // _COPIES)):
             family = Refined(sampler, indices, _COPIES, against)
             best = family.optimise(steps=steps, learning_rate=learning_rate)
-            parts.append([_weights(family, t, num_samples, seed) for t in (family.tensors, best)])
+            parts.append([_weights(family, o, num_samples, seed) for o in (None, best)])
     guide, refined = (torch.cat(weights, 1).cpu() for weights in zip(*parts, strict=True))
     value, error = log_mean(refined)
     if method == "annealed":
@@ -135,11 +145,11 @@ def amortization_gap(
     return _split(guide, refined, value, error, method, against)
 
 
-def _weights(family: Refined, tensors: list[Tensor], num_samples: int, seed: int) -> Tensor:
-    """Return log weights `[num_samples, data]`, of the same noise whatever the parameters."""
+def _weights(family: Refined, offsets: list[Tensor] | None, num_samples: int, seed: int) -> Tensor:
+    """Return log weights `[num_samples, data]`, of the same noise whatever the offsets."""
     torch.manual_seed(seed + 1)
-    runs = -(-num_samples // family.joint.copies)
-    return torch.cat([family.log_weights(tensors) for _ in range(runs)])[:num_samples]
+    runs = -(-num_samples // family.copies)
+    return torch.cat([family.log_weights(offsets) for _ in range(runs)])[:num_samples]
 
 
 def _split(

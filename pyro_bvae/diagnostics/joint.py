@@ -95,12 +95,6 @@ class LogJoint:
             self._record(u, power)
         return Value(*self._evaluate([u.detach(), power]))
 
-    def rows_of(self, values: Tensor, name: str) -> Tensor:
-        """Turn draws of a site as it is sampled, `[copies, ...]`, to rows `[rows, *shape]`."""
-        layout = self.sampler.layout
-        place = values.dim() - layout.event_dims[name] + layout.dim
-        return values.movedim(place, 1).reshape(self.rows, *layout.local[name])
-
     def log_probs(self, latents: Values) -> tuple[Tensor, Tensor]:
         """Return log p(z, y) and log p(x|z, y) of latents `{site: [rows, *shape]}`.
 

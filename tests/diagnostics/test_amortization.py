@@ -1,15 +1,10 @@
 """The amortisation and approximation gaps of linear models, which are known exactly."""
 
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 
-from pyro_bvae import VAE, Pair, tempered, theory
+from pyro_bvae import tempered, theory
 from pyro_bvae.diagnostics import amortization_gap
-from pyro_bvae.diagnostics.refinement import family_of
-from pyro_bvae.networks import mlp_encoder
-from pyro_bvae.posteriors import FlowPosterior
 from tests.diagnostics.pairs import EXACT, Setting, X, as_functions, as_vae, diagonal, orthogonal
 from tests.truths import NOISE
 
@@ -85,66 +80,6 @@ def correlated() -> Setting:
     """A decoder whose posterior is far from diagonal, with the best diagonal guide."""
     weight = diagonal().weight @ torch.tensor([[1.0, 0.5], [0.0, 1.0]])
     return Setting(weight, theory.diagonal_guide(weight, likelihood_scale=NOISE))
-
-
-FAMILIES = {
-    "normal": lambda: dist.Normal(torch.randn(3, 2), torch.rand(3, 2) + 0.1).to_event(1),
-    "laplace": lambda: dist.Laplace(torch.randn(3, 2), torch.rand(3, 2) + 0.1).to_event(1),
-    "log-normal": lambda: dist.LogNormal(torch.randn(3), 0.5),
-    "student": lambda: dist.StudentT(5.0, torch.randn(3), torch.ones(3)),
-    "full": lambda: dist.MultivariateNormal(torch.randn(3, 2), 2 * torch.eye(2).expand(3, 2, 2)),
-    "low-rank": lambda: dist.LowRankMultivariateNormal(
-        torch.randn(3, 2), torch.randn(3, 2, 1), torch.rand(3, 2) + 0.1
-    ),
-}
-
-
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_distribution_taken_apart_and_put_together_is_the_same(name: str):
-    fn = FAMILIES[name]()
-    start, build = family_of(fn)
-    value = fn.sample()
-    assert build(start).log_prob(value) == pytest.approx(fn.log_prob(value))
-    assert all(len(tensor) == 3 for tensor in start)
-    leaves = [t.requires_grad_() for t in start]
-    build(leaves).log_prob(value).sum().backward()
-    assert all(t.grad is not None and torch.isfinite(t.grad).all() for t in leaves)
-
-
-def test_refuses_flows_points_and_what_depends_on_other_draws():
-    vae = as_vae(diagonal())
-    flow = VAE(vae.prior, vae.likelihood, FlowPosterior(mlp_encoder((5,)), latents=2))
-    with pytest.raises(ValueError, match="guide: cannot refine a TransformedDistribution"):
-        amortization_gap(flow, X)
-
-    def model(x):
-        with pyro.plate("data", len(x)):
-            a = pyro.sample("a", dist.Normal(0.0, 1.0))
-            b = pyro.sample("b", dist.Normal(a, 1.0))
-            pyro.sample("x", dist.Normal(b, 1.0), obs=x)
-
-    def guide(x):
-        with pyro.plate("data", len(x)):
-            a = pyro.sample("a", dist.Normal(x / 3, 1.0))
-            pyro.sample("b", dist.Normal(a, 1.0))
-
-    with pytest.raises(ValueError, match="site 'b', whose distribution depends on other draws"):
-        amortization_gap(Pair(model, guide), torch.zeros(3))
-
-
-@pytest.mark.parametrize(
-    "fn",
-    [
-        dist.Delta(torch.zeros(3)),
-        dist.Categorical(logits=torch.zeros(3, 2)),
-        dist.RelaxedBernoulliStraightThrough(torch.tensor(0.5), logits=torch.zeros(3)),
-        dist.TransformedDistribution(dist.Normal(torch.zeros(3), 1.0), []),
-    ],
-    ids=lambda fn: type(fn).__name__,
-)
-def test_refuses_what_its_tensors_do_not_make_up(fn):
-    with pytest.raises(ValueError, match="guide: cannot refine a"):
-        family_of(fn)
 
 
 @pytest.mark.parametrize(
