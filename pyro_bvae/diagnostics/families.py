@@ -81,8 +81,10 @@ def family_of(fn: Any) -> Family:
 
 
 def _of_numbers(fn: Any, source: Source) -> Family:
-    start, offset = (t.expand(*fn.batch_shape, -1) for t in source[1:])
-    return Family([start], lambda tensors: source.family(tensors[0]), [offset])
+    numbers = source.numbers.expand(*fn.batch_shape, -1)
+    offset = torch.zeros_like(numbers) if source.offset is None else source.offset
+    offsets = [offset.expand_as(numbers)]
+    return Family([numbers], lambda tensors: source.family(tensors[0]), offsets)
 
 
 def _of_tensors(fn: Any, names: list[str]) -> Family:

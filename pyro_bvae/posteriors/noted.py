@@ -16,12 +16,12 @@ class Source(NamedTuple):
     Attributes:
         family: from numbers to the distribution they stand for.
         numbers: what a network gives for the data and what is drawn, `[*batch, numbers]`.
-        offset: what was added to them for each datum by itself.
+        offset: what was added to them for each datum by itself, if anything.
     """
 
     family: Callable[[Tensor], Distribution]
     numbers: Tensor
-    offset: Tensor
+    offset: Tensor | None = None
 
 
 def made_of(
@@ -34,9 +34,8 @@ def made_of(
     >>> source_of(q.expand([4, 3])).numbers.shape
     torch.Size([3, 2])
     """
-    if offset is None:
-        return _noted(family(numbers), Source(family, numbers, torch.zeros_like(numbers)))
-    return _noted(family(numbers + offset), Source(family, numbers, offset))
+    moved = numbers if offset is None else numbers + offset
+    return _noted(family(moved), Source(family, numbers, offset))
 
 
 def source_of(fn: Distribution) -> Source | None:
