@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from pyro_bvae.types import Distribution
@@ -29,7 +28,7 @@ def made_of(
 ) -> Distribution:
     """Return `family(numbers + offset)` with a note of the three, which `source_of` reads.
 
-    >>> import pyro.distributions as dist
+    >>> import pyro.distributions as dist, torch
     >>> q = made_of(lambda numbers: dist.Normal(numbers, 1.0).to_event(1), torch.zeros(3, 2))
     >>> source_of(q.expand([4, 3])).numbers.shape
     torch.Size([3, 2])
