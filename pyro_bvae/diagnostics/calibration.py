@@ -15,7 +15,7 @@ from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.ranks import Uniformity, uniformity_of
 from pyro_bvae.diagnostics.simulation import example, names_of, ranked, truths
-from pyro_bvae.diagnostics.target import as_target
+from pyro_bvae.diagnostics.target import Target, as_target
 from pyro_bvae.types import PairLike
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
@@ -36,6 +36,7 @@ class Calibration:
         p_value: of all latents together: the least of these times their number, at most 1.
         distance_p_value: of uniform distance ranks.
         uniformity: what uniform ranks look like.
+        target: the density that the guide is held against.
     """
 
     names: tuple[str, ...]
@@ -46,6 +47,7 @@ class Calibration:
     p_value: float
     distance_p_value: float
     uniformity: Uniformity
+    target: Target
 
     @property
     def simulations(self) -> int:
@@ -102,7 +104,7 @@ class Calibration:
             if shape != "calibrated"
         )
         return (
-            f"guide against p(z|x) of {self.simulations} data drawn from the model: "
+            f"guide against {self.target} of {self.simulations} data drawn from the model: "
             f"{words or 'no latent is seen to be off'}; {counts['level'][0]:.0%} intervals hold "
             f"the truth {counts['coverage'].min():.1%} to {counts['coverage'].max():.1%} of the "
             f"time; p = {self.p_value:.2g} for the latents, {self.distance_p_value:.2g} for all "
@@ -195,11 +197,19 @@ def calibration(
         points = torch.cat([truths(sampler, i)[0] for i in few])
         parts = [ranked(sampler, i, num_samples, points) for i in indices.split(batch_size)]
     marginal, distance = (torch.cat(some).cpu() for some in zip(*parts, strict=True))
-    return summarise(marginal, distance, num_samples=num_samples, names=names_of(sampler))
+    given = Target().given(sampler.layout.observed)
+    return summarise(
+        marginal, distance, num_samples=num_samples, names=names_of(sampler), target=given
+    )
 
 
 def summarise(
-    marginal: Tensor, distance: Tensor, *, num_samples: int, names: Sequence[str]
+    marginal: Tensor,
+    distance: Tensor,
+    *,
+    num_samples: int,
+    names: Sequence[str],
+    target: Target | None = None,
 ) -> Calibration:
     """Test ranks `[simulations, latents]` and distance ranks `[simulations]` for uniformity."""
     uniformity = uniformity_of(len(marginal), num_samples)
@@ -213,6 +223,7 @@ def summarise(
         p_value=min(1.0, len(p_values) * float(p_values.min())),
         distance_p_value=uniformity.p_values(distance[:, None]).item(),
         uniformity=uniformity,
+        target=target or Target(),
     )
 
 

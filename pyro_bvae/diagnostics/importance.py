@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.pareto import are_constant, smooth
 from pyro_bvae.diagnostics.target import Target, as_target
 from pyro_bvae.diagnostics.weights import log_weights
@@ -115,10 +116,9 @@ def importance(
     against = as_target(target, beta)
     if check_count(num_samples, "num_samples") < 25:
         raise ValueError(f"num_samples: expected at least 25, got {num_samples}")
-    weights = log_weights(
-        pair, x, num_samples=num_samples, target=against, batch_size=batch_size, seed=seed
-    ).cpu()
-    return weigh(weights, against)
+    sampler = Sampler(pair, x, batch_size=batch_size)
+    weights = log_weights(sampler, num_samples, against, seed=seed).cpu()
+    return weigh(weights, against.given(sampler.layout.observed))
 
 
 def weigh(weights: Tensor, target: Target) -> Importance:

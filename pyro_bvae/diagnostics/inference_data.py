@@ -116,7 +116,7 @@ def to_inference_data(
     }
     attributes = {
         "inference_library": _LIBRARY,
-        "target": str(against),
+        "target": str(against.given(sampler.layout.observed)),
         "beta": against.beta,
         "resampled": int(resample),
     }
@@ -217,7 +217,14 @@ def _dims(name: str, count: int, *, short: bool) -> tuple[str, ...]:
 def _constants(factors: Mapping[str, Any], others: Sequence[Tensor], data: int) -> Arrays:
     """Label what is known of the data."""
     arrays: Arrays = {}
-    for name, values in {**factors, **{f"argument_{i}": o for i, o in enumerate(others)}}.items():
+    arguments = {f"argument_{i}": other for i, other in enumerate(others)}
+    taken = sorted(arguments.keys() & factors.keys())
+    if taken:
+        raise ValueError(
+            f"factors: expected other names than {taken}, which the arguments of the pair that it "
+            "does not observe have; rename them"
+        )
+    for name, values in {**factors, **arguments}.items():
         value = _array(values) if isinstance(values, Tensor) else np.asarray(values)
         if value.ndim == 0 or len(value) != data:
             raise ValueError(

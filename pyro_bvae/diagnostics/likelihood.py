@@ -140,10 +140,9 @@ def log_evidence(
     against = as_target(target, beta)
     draws = METHODS[method] if num_samples is None else check_count(num_samples, "num_samples")
     if method == "importance":
-        weights = log_weights(
-            pair, x, num_samples=draws, target=against, batch_size=batch_size, seed=seed
-        ).cpu()
-        return LogEvidence(*log_mean(weights), method, against)
+        sampler = Sampler(pair, x, batch_size=batch_size)
+        weights = log_weights(sampler, draws, against, seed=seed).cpu()
+        return LogEvidence(*log_mean(weights), method, against.given(sampler.layout.observed))
     powers = _powers(temperatures, against)
     check_count(leapfrogs, "leapfrogs")
     sampler = Sampler(pair, x, batch_size=batch_size)
@@ -154,7 +153,7 @@ def log_evidence(
             joint = LogJoint(sampler, indices, draws)
             parts.append(anneal(joint, joint.prior(), powers, steps, leapfrogs=leapfrogs))
     weights = torch.cat(parts, 1).cpu()
-    return LogEvidence(*log_mean(weights), method, against)
+    return LogEvidence(*log_mean(weights), method, against.given(sampler.layout.observed))
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def reference_posterior(
         r_hat=split_gelman_rubin(draws, chain_dim=0, sample_dim=1),
         effective=effective_sample_size(draws, chain_dim=0, sample_dim=1).clamp(min=1),
         divergences=sum(int(failed.sum()) for _, failed in parts),
-        target=against,
+        target=against.given(sampler.layout.observed),
     )
 
 

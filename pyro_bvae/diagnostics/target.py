@@ -1,5 +1,6 @@
 """Against which distribution a guide is held: the model's posterior, or the tempered one."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pyro_bvae.beta import check_beta
@@ -13,11 +14,16 @@ class Target(NamedTuple):
     β = 1 is the model's posterior p(z|x). A guide trained at another β aims at the tempered one,
     so that it may be a perfect guide and far from p(z|x).
 
+    Attributes:
+        beta: β > 0.
+        data: the names of the observed sites, to print it with.
+
     >>> str(Target(4.0))
     '∝ p(z) p(x|z)^(1/4)'
     """
 
     beta: float = 1.0
+    data: str = "x"
 
     @property
     def power(self) -> float:
@@ -25,7 +31,12 @@ class Target(NamedTuple):
         return 1 / self.beta
 
     def __str__(self) -> str:
-        return "p(z|x)" if self.beta == 1 else f"∝ p(z) p(x|z)^(1/{self.beta:g})"
+        own = f"p(z|{self.data})"
+        return own if self.beta == 1 else f"∝ p(z) p({self.data}|z)^(1/{self.beta:g})"
+
+    def given(self, observed: Sequence[str]) -> "Target":
+        """Return the same, of the sites that a pair observes: p(z|y) of a bottleneck's."""
+        return self._replace(data=",".join(observed))
 
 
 def as_target(target: str, beta: float | None = None) -> Target:

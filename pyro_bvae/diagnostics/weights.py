@@ -1,25 +1,15 @@
 """Importance weights of draws from the guide."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.target import Target
-from pyro_bvae.types import PairLike
 
 
 @torch.no_grad()
 def log_weights(
-    pair: PairLike,
-    data: Any,
-    *,
-    num_samples: int,
-    target: Target | None = None,
-    batch_size: int = 256,
-    seed: int = 0,
+    sampler: Sampler, num_samples: int, target: Target | None = None, *, seed: int = 0
 ) -> Tensor:
     """Return log p(z) + (1/β) log p(x|z) − log q(z|x) of draws from the guide, `[draws, data]`.
 
@@ -30,12 +20,10 @@ def log_weights(
     >>> def guide(x):
     ...     with pyro.plate("data", len(x)):
     ...         pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
-    >>> log_weights((model, guide), torch.zeros(1), num_samples=2)
+    >>> log_weights(Sampler((model, guide), torch.zeros(1)), num_samples=2)
     tensor([[-1.2655],
             [-1.2655]])
     """
-    check_count(num_samples, "num_samples")
-    sampler = Sampler(pair, data, batch_size=batch_size)
     columns: dict[int, list[Tensor]] = {}
     with sampler.running(seed):
         for indices, draws in sampler.parts(num_samples):

@@ -223,7 +223,7 @@ def test_the_parts_of_one_site_and_the_others_are_the_elbo(labels):
     x = data().repeat(100, 1)
     given = x if labels is None else (x, labels.repeat(100))
     found = elbo_surgery(semi(off=0.3), given)
-    weights = log_weights(semi(off=0.3), given, num_samples=50)
+    weights = log_weights(Sampler(semi(off=0.3), given), 50)
     error = weights.std(0).square().mean().sqrt().item() / 600**0.5
     used = len(x) // found.batch_size * found.batch_size
     assert used == 600

@@ -13,7 +13,7 @@ from pyro import poutine
 from torch import nn
 
 from pyro_bvae import VAE, Pair, tempered, theory
-from pyro_bvae.diagnostics import importance
+from pyro_bvae.diagnostics import calibration, importance
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.importance import weigh
 from pyro_bvae.diagnostics.inference_data import load_arviz
@@ -246,7 +246,7 @@ def test_shared_latents_are_held_at_their_medians():
 def test_weights_do_not_depend_on_the_batch_size_but_for_the_draws():
     pair = as_functions(orthogonal())
     for batch_size in (1, 7, 1000):
-        weights = log_weights(pair, X.repeat(5, 1), num_samples=30, batch_size=batch_size)
+        weights = log_weights(Sampler(pair, X.repeat(5, 1), batch_size=batch_size), 30)
         assert weights.shape == (30, 5)
         assert weights == pytest.approx(torch.full((30, 5), EXACT), abs=1e-12)
 
@@ -305,3 +305,22 @@ def test_what_targets_are_called():
     assert str(as_target("model")) == "p(z|x)"
     assert str(as_target("tempered", 4)) == "∝ p(z) p(x|z)^(1/4)"
     assert Target(0.5).power == 2.0
+
+
+def test_the_printed_line_names_what_is_observed():
+    """A model of y given x, as an information bottleneck is, has the posterior p(z|y)."""
+
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+    def guide(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    data = (torch.zeros(30), torch.zeros(30))
+    assert "guide against p(z|y)," in str(importance((model, guide), data, num_samples=25))
+    assert "∝ p(z) p(y|z)^(1/2)" in str(
+        importance((model, guide), data, num_samples=25, target="tempered", beta=2.0)
+    )
+    assert "guide against p(z|y) of" in str(calibration((model, guide), data, num_samples=19))

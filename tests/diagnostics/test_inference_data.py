@@ -250,3 +250,18 @@ def test_refuses(arguments: dict, message: str):
 def test_refuses_factors_without_names():
     with pytest.raises(TypeError, match=r"factors: expected a mapping of names .*, got ndarray"):
         to_inference_data(as_functions(diagonal()), DATA, factors=np.arange(4))
+
+
+def test_refuses_factors_that_take_the_name_of_an_argument():
+    def model(x, c):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(c, 1.0))
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
+
+    def guide(x, c):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(c, 1.0))
+
+    data, factors = (torch.zeros(4), torch.ones(4)), {"argument_0": np.zeros(4)}
+    with pytest.raises(ValueError, match=r"factors: expected other names than \['argument_0'\]"):
+        to_inference_data((model, guide), data, num_samples=2, factors=factors)

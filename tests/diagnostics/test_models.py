@@ -20,6 +20,7 @@ from pyro_bvae.diagnostics import (
     reference_posterior,
     to_inference_data,
 )
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import mlp_decoder, mlp_encoder
@@ -158,7 +159,7 @@ def test_a_refined_guide_is_no_worse_and_the_guide_is_that_of_the_weights(name):
     found = amortization_gap(model, given, steps=100, num_samples=320)
     value, error = found.mean("amortization")
     assert value > -4 * error
-    weights = log_weights(model, given, num_samples=320)
+    weights = log_weights(Sampler(model, given), 320)
     error = math.hypot(weights.mean(1).std().item() / 320**0.5, found.mean("guide")[1])
     assert found.mean("guide")[0] == pytest.approx(weights.mean().item(), abs=4 * error)
 
@@ -181,7 +182,7 @@ def test_either_layer_of_a_hierarchy_has_the_same_elbo():
     """The mean log weight, within 5 standard errors of one draw for each of 400 data."""
     model, _ = made("hierarchical")
     x = X.repeat(80, 1, 1, 1)
-    weights = log_weights(model, x, num_samples=50)
+    weights = log_weights(Sampler(model, x), 50)
     error = weights.std(0).square().mean().sqrt().item() / 400**0.5
     for site in ("z1", "z2"):
         elbo = elbo_surgery(model, x, site=site).elbo

@@ -10,6 +10,7 @@ from torch.distributions import kl_divergence
 
 from pyro_bvae import VAE
 from pyro_bvae.diagnostics import amortization_gap
+from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.weights import log_weights
 from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.models import PartialFactorsVAE
@@ -166,7 +167,7 @@ def test_a_refined_posterior_is_refined_from_where_its_own_steps_lead():
     gap = amortization_gap(pair, x, steps=200, learning_rate=0.05, num_samples=400)
     assert gap.log_evidence.mean().item() == pytest.approx(evidence().mean().item(), abs=0.005)
     assert gap.mean("approximation")[0] == pytest.approx(0, abs=0.005)
-    weights = log_weights(pair, x, num_samples=400).mean(1)
+    weights = log_weights(Sampler(pair, x), 400).mean(1)
     error = math.hypot(weights.std().item() / 20, gap.mean("guide")[1])
     assert gap.mean("guide")[0] == pytest.approx(weights.mean().item(), abs=4 * error)
     steady = RefinedPosterior(vae.posterior, **parts, steps=3, rate=0.05, num_particles=200)
