@@ -11,10 +11,12 @@ from typing import Protocol
 import torch
 from torch import Tensor, device
 
+from pyro_bvae.training.notices import FallbackWarning, warn
 from pyro_bvae.training.placement import Misplaced, scalars_to_move
 from pyro_bvae.training.recording import Recording
 
 WARM_UP = 3
+NOT_CAPTURED = "the compiled graph is not captured as one of the device: "
 Run = Callable[[], Sequence[Tensor]]
 
 
@@ -72,9 +74,9 @@ class Captured:
 
     Each call copies its inputs to where the graph reads them, and 0-dim tensors on the CPU, such
     as a β, to the device. Neither this nor a replay waits for the device. Parameters and all else
-    that the recording holds are used where they are; if one is moved, the graph is captured anew.
-    Warming up works on copies, which for a moment take as much memory as the originals, and
-    changes nothing.
+    that the recording holds are used where they are; if one is moved, the graph is captured anew,
+    or a warning tells why not. Warming up works on copies, which for a moment take as much memory
+    as the originals, and changes nothing.
 
     Args:
         recording: of operations on the device.
@@ -104,6 +106,8 @@ class Captured:
         """Do the recorded operations on new inputs; the outputs are the caller's to keep."""
         if self._addresses != _addresses(self._buffers):
             self._capture()
+            if self.failure:
+                warn(f"{NOT_CAPTURED}{self.failure}", FallbackWarning)
         self._fill(inputs)
         return [output.clone() for output in self._replay()]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from pyro_bvae.training.captured import NOT_CAPTURED
 from pyro_bvae.training.recorded_step import RecordedStep
 from pyro_bvae.training.surroundings import Call, Modules
 
@@ -54,7 +55,7 @@ class Plan:
         except Exception as error:
             self.uncompilable = True
             return f"the recorded graph runs uncompiled: {type(error).__name__}: {error}"
-        return why and f"the compiled graph is not captured as one of the device: {why}"
+        return why and f"{NOT_CAPTURED}{why}"
 
 
 class Plans:

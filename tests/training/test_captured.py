@@ -164,6 +164,23 @@ def test_a_graph_that_cannot_be_captured_runs_without_with_one_warning(
     assert graphs.replays == 0
 
 
+def test_a_graph_that_cannot_be_captured_anew_runs_without_with_a_warning(
+    graphs: type[StandIn], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def once(self: StandIn, run: Run, *, warm_up: Run) -> None:
+        if graphs.captures:
+            raise RuntimeError("out of memory")
+        StandIn.capture(self, run, warm_up=warm_up)
+
+    monkeypatch.setattr(graphs, "capture", once)
+    monkeypatch.setattr(test_svi, "STEPS", 10)
+    make = small_examples.mean_and_scale
+    pyros = run(make, SVI, between=swap_data)
+    with pytest.warns(FallbackWarning, match="not captured.*RuntimeError: out of memory") as caught:
+        assert_equal(run(make, CompiledSVI, between=swap_data), pyros)
+    assert len(caught) == 1
+
+
 def test_an_expanded_batch_is_compiled_but_not_captured(graphs: type[StandIn]) -> None:
     svi = CompiledSVI(*regression(), ADAM(), Trace_ELBO())
     with pytest.warns(FallbackWarning, match="expanded") as caught:
