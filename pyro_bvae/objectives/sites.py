@@ -61,16 +61,23 @@ def reconstruction(model_trace: Trace) -> Tensor:
 def data_plate(model_trace: Trace) -> CondIndepStackFrame | None:
     """Return the plate of the data; None where the data are in no plate.
 
-    It is the outermost plate of the first observed site that holds latent sites too, or, where
-    none does, its outermost plate.
+    It is, of the plates of the first observed site that hold latent sites too, or of all of them
+    where none does, the one with as many members as the first argument has rows, or else the
+    outermost.
     """
     sites = [site for site in model_trace.nodes.values() if site["type"] == "sample"]
     observed = next(site for site in sites if site["is_observed"])
     frames = [f for f in observed["cond_indep_stack"] if f.name not in VECTORISATION_PLATES]
     latent = {f.name for site in sites if not site["is_observed"] for f in site["cond_indep_stack"]}
-    for frame in [f for f in frames if f.name in latent] or frames:
-        return frame
-    return None
+    frames = [f for f in frames if f.name in latent] or frames
+    rows = _rows(model_trace)
+    return next((f for f in frames if f.size == rows), frames[0] if frames else None)
+
+
+def _rows(model_trace: Trace) -> int | None:
+    """Return how many rows the first argument of the model has, if it is a tensor of such."""
+    first = next(iter(model_trace.nodes["_INPUT"]["args"]), None)
+    return len(first) if isinstance(first, Tensor) and first.dim() else None
 
 
 def data_count(model_trace: Trace) -> int:
