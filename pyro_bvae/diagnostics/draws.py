@@ -8,14 +8,17 @@ from typing import Any
 import pyro
 import torch
 from pyro import poutine
+from pyro.poutine import Trace
 from torch import Tensor
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.datasets.arrays import as_source
+from pyro_bvae.diagnostics.auxiliary import check_auxiliary
 from pyro_bvae.diagnostics.layout import (
     Values,
     as_sampled,
     check_guide,
+    data_plates,
     latent_values,
     layout_of,
     predicted_values,
@@ -31,6 +34,7 @@ from pyro_bvae.diagnostics.traces import (
     run,
     simulated_arguments,
     unconditioned,
+    values_of_draw,
 )
 from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.precision import prepared
@@ -190,19 +194,32 @@ class Sampler:
         args = self.arguments(torch.arange(min(len(self), _PROBED)))
         with pyro.validation_enabled(True):
             guide, model, _ = run(self.pair, args)
-        self.layout = layout_of(model, len(args[0]))
+            self.layout = layout_of(model, self._plate(model, len(args[0])))
         check_guide(guide, self.layout, len(args[0]))
+        check_auxiliary(guide, self.layout)
         check_scales(Traces(guide, model), self.layout, len(args[0]))
         self.stacks = self._can_stack(args)
 
+    def _plate(self, model: Trace, batch: int) -> Any:
+        """Return the plate of the data: if others are as large, the first that follows the data."""
+        frames = data_plates(model, batch)
+        if len({frame.name for frame in frames}) == 1:
+            return frames[0]
+        other = batch - 1 if batch > 1 else 2
+        _, again, _ = run(self.pair, self.arguments(torch.arange(other) % len(self)))
+        names = {frame.name for frame in data_plates(again, other)}
+        return next(frame for frame in frames if frame.name in names)
+
     def _can_stack(self, args: tuple[Tensor, ...]) -> bool:
         try:
-            together = self._stacked(args, 2)
+            plate = plate_of(2, self.layout)
+            traces = run(self.pair, args, values=self.shared, plate=plate)
+            together = scored(traces, self.layout, len(args[0]), 2)
         except Exception:  # of any kind: a user's model that cannot take more dimensions
             return False
-        sites = together.latents | together.shared
         for draw in range(2):
-            alone = self.score(args, {name: value[draw] for name, value in sites.items()})
+            values = values_of_draw(traces.guide, draw, self.layout)
+            alone = scored(run(self.pair, args, values=values), self.layout, len(args[0]), 1)
             for name in ("log_prior", "log_likelihood", "log_guide"):
                 one, two = getattr(alone, name)[0], getattr(together, name)[draw]
                 if not torch.allclose(one, two, rtol=1e-3, atol=1e-3, equal_nan=True):

@@ -30,6 +30,7 @@ class Layout(NamedTuple):
         shared: the latent sites outside it, such as a prior's σ.
         observed: the observed sites in it.
         discrete: the local sites of countably many values, such as classes.
+        elsewhere: the names of the model's other plates.
     """
 
     plate: str
@@ -40,6 +41,7 @@ class Layout(NamedTuple):
     shared: tuple[str, ...]
     observed: tuple[str, ...]
     discrete: tuple[str, ...]
+    elsewhere: frozenset[str]
 
     @property
     def continuous(self) -> dict[str, tuple[int, ...]]:
@@ -47,31 +49,34 @@ class Layout(NamedTuple):
         return {name: shape for name, shape in self.local.items() if name not in self.discrete}
 
 
-def layout_of(model_trace: Trace, batch: int) -> Layout:
-    """Read the layout of a model from a trace of it on `batch` data.
+def data_plates(model_trace: Trace, batch: int) -> list[Any]:
+    """Return the plates of `batch` that hold latent and observed sites of a model.
 
-    Raises: ValueError if no site is observed or no latent site lies in the plate of the data.
+    One is the plate of the data; another of the same size is told from it by other data.
+
+    Raises: ValueError if there is none.
     """
+    sites = samples(model_trace).values()
+    observed = {f for site in sites if _is_data(site) for f in site["cond_indep_stack"]}
+    latent = [f for s in sites if not s["is_observed"] for f in s["cond_indep_stack"]]
+    frames = [f for f in latent if f.vectorized and f.size == batch and f in observed]
+    if not frames:
+        raise ValueError(
+            f"pair: expected a plate of the {batch} data around latent sites and observed ones, "
+            f'as `with pyro.plate("data", len(x))` does; the plates of the model are '
+            f"{sorted({(f.name, f.size) for f in latent})} around latent sites and "
+            f"{sorted({(f.name, f.size) for f in observed})} around observed ones; what has as "
+            "many parameters as there are data, such as an AutoNormal, must take the data's "
+            'places as well: `pyro.plate("data", number, subsample=places)`'
+        )
+    return frames
+
+
+def layout_of(model_trace: Trace, frame: Any) -> Layout:
+    """Read the layout of a model from a trace of it whose plate of the data is given."""
     sites = samples(model_trace)
     latent = {name: site for name, site in sites.items() if not site["is_observed"]}
     observed = {name: site for name, site in sites.items() if _is_data(site)}
-    frame = next(
-        (
-            frame
-            for site in latent.values()
-            for frame in site["cond_indep_stack"]
-            if frame.vectorized
-            and frame.size == batch
-            and any(frame in other["cond_indep_stack"] for other in observed.values())
-        ),
-        None,
-    )
-    if frame is None:
-        raise ValueError(
-            f"pair: expected a plate of the {batch} data around latent sites and observed ones, "
-            f'as `with pyro.plate("data", len(x))` does; the latent sites are {sorted(latent)}, '
-            f"the observed ones {sorted(observed)}"
-        )
     frames = [f for site in sites.values() for f in site["cond_indep_stack"] if f.vectorized]
     inside = {name: site for name, site in latent.items() if frame in site["cond_indep_stack"]}
     return Layout(
@@ -86,6 +91,7 @@ def layout_of(model_trace: Trace, batch: int) -> Layout:
         shared=tuple(name for name in latent if name not in inside),
         observed=tuple(n for n, s in observed.items() if frame in s["cond_indep_stack"]),
         discrete=tuple(name for name, site in inside.items() if is_discrete(site["fn"])),
+        elsewhere=frozenset(f.name for f in frames if f != frame),
     )
 
 
@@ -131,7 +137,9 @@ def log_prob(trace: Trace, layout: Layout, batch: int, *, observed: bool | None,
 
 def holds_data(site: Any, layout: Layout, batch: int) -> bool:
     """Whether a site lies in the plate of the data, which the guide may name as it likes."""
-    frames = [frame for frame in site["cond_indep_stack"] if frame.vectorized]
+    frames = [
+        f for f in site["cond_indep_stack"] if f.vectorized and f.name not in layout.elsewhere
+    ]
     return any(frame.dim == layout.dim and frame.size == batch for frame in frames)
 
 

@@ -9,6 +9,7 @@ from pyro.util import check_model_guide_match
 from torch import Tensor
 
 from pyro_bvae.beta import VECTORISATION_PLATES
+from pyro_bvae.diagnostics.auxiliary import INSTEAD, unmatched_draws
 from pyro_bvae.diagnostics.evidence import Evidence, Finding, names
 from pyro_bvae.objectives.sites import check_shapes
 
@@ -48,6 +49,14 @@ def _sites(evidence: Evidence) -> Finding:
             "problem",
             f"The guide has the sites {names(extra)}, which are no latent sites of the model.",
             'Remove them, name them as the model does, or mark them infer={"is_auxiliary": True}.',
+        )
+    if unmatched := unmatched_draws(guide, model):
+        return Finding(
+            "sites",
+            "problem",
+            f"The guide also draws {names(unmatched)}, whose density the model has nothing to "
+            "weigh against, so the loss is no bound of anything.",
+            INSTEAD[0].upper() + INSTEAD[1:] + ".",
         )
     if not model:
         return Finding(

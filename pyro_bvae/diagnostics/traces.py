@@ -64,6 +64,25 @@ def plate_of(draws: int, layout: Layout) -> pyro.plate:
     return pyro.plate(DRAWS, draws, dim=-1 - layout.nesting)
 
 
+def values_of_draw(trace: Trace, draw: int, layout: Layout) -> dict[str, Tensor]:
+    """Return what a trace in a plate of draws drew in one of them, the auxiliary sites' too."""
+    return {
+        name: _of_draw(site, draw, layout)
+        for name, site in samples(trace).items()
+        if not site["is_observed"]
+    }
+
+
+def _of_draw(site: Any, draw: int, layout: Layout) -> Tensor:
+    value: Tensor = site["value"]
+    event_dim = site["fn"].event_dim
+    dims = {f.name: -f.dim for f in site["cond_indep_stack"] if f.vectorized}
+    if dims.pop(DRAWS, None) is None:
+        return value
+    value = value.select(-1 - layout.nesting - event_dim, draw)
+    return value.reshape(value.shape[value.dim() - event_dim - max(dims.values(), default=0) :])
+
+
 def simulated_arguments(
     trace: Trace, layout: Layout, args: tuple[Tensor, ...]
 ) -> tuple[Tensor, ...]:
