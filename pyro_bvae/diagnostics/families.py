@@ -18,6 +18,7 @@ from torch.distributions import (
 )
 from torch.distributions.constraints import is_dependent
 
+from pyro_bvae.diagnostics.supports import is_discrete
 from pyro_bvae.models.partly_known import PartlyKnown
 from pyro_bvae.posteriors.noted import Source, source_of
 
@@ -133,7 +134,8 @@ def _arguments(fn: Any) -> list[str]:
 def _parameters(fn: Any) -> list[str]:
     """Return the arguments that are tensors to be moved; none if these do not make it up."""
     constraints = type(fn).arg_constraints
-    if not isinstance(constraints, Mapping):
+    bounded = is_dependent(type(fn).support) and not is_discrete(fn)
+    if not isinstance(constraints, Mapping) or bounded:
         return []
     taken = inspect.signature(type(fn).__init__).parameters
     needed = {name for name, given in taken.items() if given.default is given.empty} - _OTHER

@@ -49,6 +49,8 @@ FAMILIES = {
     ),
     "gamma": lambda: dist.Gamma(torch.rand(3) + 1, torch.rand(3) + 1),
     "beta": lambda: dist.Beta(torch.rand(3) + 1, torch.rand(3) + 1),
+    "beta between bounds": lambda: dist.AffineBeta(torch.rand(3) + 1, torch.rand(3) + 1, 2.0, 3.0),
+    "pareto": lambda: dist.Pareto(torch.rand(3) + 1, torch.rand(3) + 1),
     "directions": lambda: dist.VonMises(torch.randn(3), torch.rand(3) + 0.5),
     "masked": lambda: normal(3).mask(torch.tensor([True, False, True])),
     "bernoulli": lambda: dist.Bernoulli(torch.rand(3)),
@@ -110,6 +112,18 @@ def test_what_is_known_has_no_gradient_and_a_point_no_parameters():
     start, build, offsets = family_of(dist.Delta(torch.ones(3)))
     assert start == offsets == []
     assert torch.equal(build([]).v, torch.ones(3))
+
+
+@pytest.mark.parametrize("name", ["beta between bounds", "pareto"])
+def test_parameters_that_bound_the_draws_stay(name: str):
+    """Their gradient is no path derivative, and prior or data may end where they do."""
+    fn = FAMILIES[name]()
+    start, build, _ = family_of(fn)
+    made, value = build([t + 1 for t in start]), fn.sample()
+    bounds = ("lower_bound", "upper_bound")
+    old, new = ([vars(q.support).get(n) for n in bounds] for q in (fn, made))
+    assert str(old) == str(new)
+    assert not torch.isclose(made.log_prob(value), fn.log_prob(value)).any()
 
 
 class Closed(dist.TorchDistribution):
