@@ -108,12 +108,14 @@ class Gradients:
         idle: names of those whose gradient is None or zero.
         unregistered: parameters that have a gradient and that Pyro was not shown, each with the
             name its own module has for it.
+        differentiable: whether the loss depends on anything that takes a gradient.
     """
 
     loss: float
     registered: Mapping[str, Tensor]
     idle: list[str]
     unregistered: list[tuple[str, Tensor]]
+    differentiable: bool
 
 
 def gradients(evidence: Evidence) -> Gradients:
@@ -126,7 +128,7 @@ def gradients(evidence: Evidence) -> Gradients:
     others = {key: named for key, named in modules.parameters().items() if named[1].requires_grad}
     leaves = [*registered.values(), *(p for _, p in others.values())]
     if not loss.requires_grad:
-        return Gradients(float(loss), registered, list(registered), [])
+        return Gradients(float(loss), registered, list(registered), [], False)
     found = torch.autograd.grad(loss, leaves, allow_unused=True)
     reached = {
         id(leaf)
@@ -135,7 +137,7 @@ def gradients(evidence: Evidence) -> Gradients:
     }
     idle = [name for name, parameter in registered.items() if id(parameter) not in reached]
     unseen = [named for key, named in others.items() if key not in seen and key in reached]
-    return Gradients(float(loss), registered, idle, unseen)
+    return Gradients(float(loss), registered, idle, unseen, True)
 
 
 @contextmanager

@@ -25,7 +25,8 @@ def trainability_findings(evidence: Evidence) -> Iterator[Finding]:
     yield _loss(found)
     registered = _parameters(found)
     yield registered
-    yield _gradients(found)
+    if registered.verdict != "warning":
+        yield _gradients(found)
     yield _store(found)
     if math.isfinite(found.loss):
         yield _estimators(evidence)
@@ -47,6 +48,13 @@ def _loss(found: Gradients) -> Finding:
 
 
 def _parameters(found: Gradients) -> Finding:
+    if not found.registered and not found.differentiable:
+        return Finding(
+            "parameters",
+            "warning",
+            "The pair has no parameters: diagnostics take it, but there is nothing to train.",
+            "To train it, register networks with pyro.module and tensors with pyro.param.",
+        )
     if not found.registered:
         return Finding(
             "parameters",

@@ -348,6 +348,21 @@ def test_a_loss_that_is_not_finite():
     assert "estimators" not in verdicts(check)
 
 
+def test_a_pair_without_parameters_is_sound_and_has_nothing_to_train():
+    def fixed_model(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=x)
+
+    def exact(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x / 2, 0.5**0.5))
+
+    check = check_pair(fixed_model, exact, X)
+    assert check.sound
+    assert "no parameters" in worry(check, "parameters", "warning")
+    assert not {"gradients", "static"} & set(verdicts(check))
+
+
 def test_bound_methods_of_a_pyro_module_show_no_parameters():
     class Bound(PyroModule):
         def __init__(self):
