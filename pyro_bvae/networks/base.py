@@ -9,7 +9,8 @@ from torch import Tensor, nn
 class Encoder(nn.Module):
     """A network from x `[batch, *shape]` to features `[batch, features]`.
 
-    Raises (when called): ValueError if x has another rank, channel count or size.
+    Raises (when called): ValueError if x has another rank, channel count or size, or is of whole
+        numbers where there is no embedding for them.
     """
 
     def __init__(self, net: nn.Module, shape: Sequence[int], *, features: int) -> None:
@@ -17,6 +18,7 @@ class Encoder(nn.Module):
         self.net = net
         self.shape = tuple(shape)
         self.features = features
+        self._embeds = any(isinstance(layer, nn.Embedding) for layer in net.modules())
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features of x."""
@@ -24,6 +26,11 @@ class Encoder(nn.Module):
             raise ValueError(
                 f"x: expected shape [batch, {', '.join(map(str, self.shape))}], got "
                 f"{list(x.shape)}; reshape x or build the networks for its shape"
+            )
+        if not (self._embeds or x.is_floating_point()):
+            raise ValueError(
+                f"x: expected floating-point numbers for a network, got {x.dtype}; convert it, "
+                "x.float(), or give tokens to a recurrent_encoder"
             )
         return self.net(x)
 

@@ -43,6 +43,8 @@ def test_hidden_layers_are_not_linear():
 def test_refuses():
     with pytest.raises(ValueError, match=r"x: expected shape \[batch, 2, 2\], got \[5, 4\]"):
         mlp_encoder((2, 2))(torch.zeros(5, 4))
+    with pytest.raises(ValueError, match=r"x: expected floating-point .* got torch.int64; convert"):
+        mlp_encoder((2, 2))(torch.zeros(5, 2, 2, dtype=torch.long))
     with pytest.raises(ValueError, match=r"z: expected shape \[n, 3\], got \[5, 4\]"):
         mlp_decoder(3, (2, 2))(torch.zeros(5, 4))
     with pytest.raises(ValueError, match="latents: expected a whole number >= 1"):
