@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from pyro_bvae import fit
-from tests.models.cases import CASES, hierarchical, joint, semi_supervised
+from tests.models.cases import (
+    CASES,
+    bottleneck,
+    conditional,
+    hierarchical,
+    joint,
+    partial_factors,
+    semi_supervised,
+)
 from tests.objectives.examples import FAMILY, OF_CODES
 
 DISCRETE = {joint, semi_supervised}
@@ -46,7 +54,12 @@ def test_every_objective_trains_every_model(name, make):
 @pytest.mark.parametrize(
     ("name", "make"),
     [(name, semi_supervised) for name in OF_CODES]
-    + [("stratified", hierarchical), ("doubly", hierarchical), ("adversarial", joint)],
+    + [(name, semi_supervised) for name in ("capacity", "importance")]
+    + [(name, hierarchical) for name in ("stratified", "doubly", "free bits")]
+    + [(name, joint) for name in ("adversarial", "importance", "dip i")]
+    + [(name, partial_factors) for name in ("factor", "sticking", "mmd")]
+    + [(name, conditional) for name in ("weighted", "doubly", "dip ii")]
+    + [(name, bottleneck) for name in ("capacity", "importance", "sticking")],
 )
 def test_records_what_eager_steps_do(name, make):
     """Recorded steps are eager ones to the last bit: two are recorded, the last is replayed."""
