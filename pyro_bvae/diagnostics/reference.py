@@ -12,7 +12,7 @@ from torch import Tensor
 from pyro_bvae.checks import check_count
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
-from pyro_bvae.diagnostics.nuts import nuts
+from pyro_bvae.diagnostics.nuts import Density, nuts
 from pyro_bvae.diagnostics.target import Target, as_target
 from pyro_bvae.types import PairLike
 
@@ -65,10 +65,10 @@ def reference_posterior(
 
     All chains of all data run side by side, each with its own trajectory, step size and scales:
     one gradient of the model is a leapfrog step of every chain, and none waits for another to turn
-    back, as data that shared a trajectory would. Chains start from draws of the guide, whose
-    spread scales them at first. The density is recorded as one graph where the model is static. A
-    mode in which the guide has no draw may be missed: `log_evidence(method="annealed")` does not
-    start there.
+    back, as data that shared a trajectory would. Chains start from draws of the guide that
+    are possible under the model, and its spread scales them at first. The density is recorded as
+    one graph where the model is static. A mode in which the guide has no draw may be missed:
+    `log_evidence(method="annealed")` does not start there.
     Latents that are no datum's own are held at the medians of what the guide draws for them;
     discrete ones, such as classes, are summed over, and the others drawn whatever these may be.
 
@@ -86,7 +86,7 @@ def reference_posterior(
     Raises:
         ValueError: another target, no continuous latent, discrete ones of more than 256 values
             together, counts too small, a pair without a plate of the data, or a model without a
-            finite density where the guide draws.
+            finite density at as many of 200 draws of the guide as there are chains.
 
     References:
         Hoffman, Gelman (2014), The No-U-Turn Sampler.
@@ -134,15 +134,31 @@ def _chains(
     guided = joint.flat({n: v.flatten(0, 1) for n, v in drawn.items()})
     guided = guided.reshape(_SCALING_DRAWS, joint.data, -1)
     spread = joint.copied(guided.std(0).clamp(min=1e-6))
-    start = guided[torch.arange(joint.copies) % _SCALING_DRAWS].flatten(0, 1)
 
     def density(u: Tensor) -> tuple[Tensor, Tensor]:
         value = joint(u, power)
-        return value.at(power), value.gradient
+        likely = (value.log_likelihood > -torch.inf).any(1)
+        return torch.where(likely, value.at(power), -torch.inf), value.gradient
 
+    start = _starts(density, guided, joint.copies)
     draws, failed = nuts(density, start, spread, num_samples=num_samples, warmup=warmup)
     latents = flat(joint.latents(draws.flatten(0, 1)))
     return latents.reshape(num_samples, joint.copies, joint.data, -1).transpose(0, 1), failed
+
+
+def _starts(density: Density, guided: Tensor, chains: int) -> Tensor:
+    """Take for every chain one of the draws `[draws, data, dim]`, with a density where any has.
+
+    Returns: `[chains · data, dim]`.
+    """
+    each = torch.arange(-(-len(guided) // chains) * chains) % len(guided)
+    start = guided[each[:chains]].flatten(0, 1)
+    if density(start)[0].isfinite().all():
+        return start
+    values = [density(guided[some].flatten(0, 1))[0] for some in each.split(chains)]
+    impossible = ~torch.cat(values).isfinite().reshape(len(each), -1)
+    first = impossible.int().argsort(dim=0, stable=True)[:chains].cpu()
+    return guided[each[first], torch.arange(guided.shape[1])].flatten(0, 1)
 
 
 def guide_latents(sampler: Sampler, indices: Tensor, num_samples: int) -> dict[str, Tensor]:

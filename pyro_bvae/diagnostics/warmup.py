@@ -13,8 +13,8 @@ _PRIOR_DRAWS = 5.0
 def windows(warmup: int) -> tuple[int, list[int]]:
     """Return after how many steps scales begin to be learnt, and after how many they are set.
 
-    As Stan has it: none in the first 15 % nor the last 10 % of the steps, at most 75 and 50; in
-    between, windows of 25 steps and twice as many each time, the last one as long as is left.
+    In the manner of Stan: none in the first 15 % nor the last 10 % of the steps, at most 75 and 50;
+    in between, windows of 25 steps and twice as many each time, the last one as long as is left.
 
     >>> windows(1000)
     (75, [100, 150, 250, 450, 950])
@@ -89,8 +89,10 @@ class Warmup:
     def _rescale(self, chains: Tensor) -> None:
         """Set the scales by the covariance of what was collected, and begin both anew.
 
-        Correlations count as less, the fewer draws there are for each coordinate.
+        Correlations count as less, the fewer draws there are for each coordinate. Steps stay as
+        long as they were: what the scales' geometric mean gains, the step size loses.
         """
+        before = self._size(chains)
         count = self._count[chains, None, None]
         found = self._squares[chains] / (count - 1).clamp(min=1)
         known = self.scale[chains] @ self.scale[chains].mT
@@ -100,4 +102,10 @@ class Warmup:
         self.scale[chains] = torch.linalg.cholesky(trust * mixed + (1 - trust) * alone)
         for zero in (self._count, self._middle, self._squares, self._time, self._error):
             zero[chains] = 0
+        self._mean[chains] += before - self._size(chains)
         self._centre[chains] = self._mean[chains]
+        self.step[chains] = self._mean[chains].exp()
+
+    def _size(self, chains: Tensor) -> Tensor:
+        """The log of the geometric mean of the scales `[chains]`."""
+        return self.scale[chains].diagonal(dim1=1, dim2=2).log().mean(1)

@@ -10,16 +10,7 @@ from torch import Tensor
 
 from pyro_bvae.diagnostics.nuts import Trees, nuts
 from pyro_bvae.diagnostics.warmup import Warmup, windows
-
-
-def curved(u: Tensor) -> tuple[Tensor, Tensor]:
-    """a ~ N(0, 1), b | a ~ N(a², eᵃ): log density, up to a constant, and gradient."""
-    with torch.enable_grad():
-        u = u.detach().requires_grad_()
-        a, b = u.unbind(1)
-        value = -(a**2) / 2 - (b - a**2).square() / 2 * (-a).exp() - a / 2
-        (gradient,) = torch.autograd.grad(value.sum(), u)
-    return value.detach(), gradient
+from tests.diagnostics.test_trees import curved
 
 
 def normal(covariance: Tensor):
@@ -128,6 +119,54 @@ def test_the_covariance_is_that_of_the_draws_in_the_window():
     found = tuning.scale[0] @ tuning.scale[0].mT
     assert found.diagonal() == pytest.approx(expected.diagonal())
     assert found[0, 1] == pytest.approx(off)
+
+
+def taught(tuning: Warmup, draws: Tensor, acceptance: Tensor, *, first: int = 0) -> None:
+    """Teach one chain draws `[steps, 1, dim]` and how likely each was accepted."""
+    for done, (draw, accepted) in enumerate(zip(draws, acceptance, strict=True), first):
+        tuning.learn(torch.tensor([0]), torch.tensor([done]), draw, accepted[None])
+
+
+@pytest.mark.parametrize("steps", [5, 20])
+def test_new_scales_leave_steps_as_long_as_they_were(steps: int):
+    """Accepted as wanted, the step size stays at 10 × .1; scales grow from .01."""
+    tuning = Warmup(torch.full((1, 3), 0.01), steps)
+    taught(tuning, torch.randn(steps, 1, 3), torch.full((steps,), 0.8))
+    size = tuning.scale.diagonal(dim1=1, dim2=2).log().mean().exp()
+    assert size > 0.1
+    assert tuning.step * size == pytest.approx(torch.tensor([0.01]))
+
+
+def test_the_last_step_size_is_the_mean_of_dual_averaging_and_stays():
+    """Hoffman and Gelman's equation 6, begun anew after the last window."""
+    tuning, draws, acceptance = Warmup(torch.ones(1, 2), 30), torch.randn(30, 1, 2), torch.rand(30)
+    (end,) = windows(30)[1]
+    taught(tuning, draws[:end], acceptance[:end])
+    centre, error, mean = tuning.step.log(), 0.0, 0.0
+    for t, accepted in enumerate(acceptance[end:], 1):
+        error += (0.8 - accepted - error) / (t + 10)
+        mean += t**-0.75 * (centre - t**0.5 / 0.05 * error - mean)
+    taught(tuning, draws[end:], acceptance[end:], first=end)
+    taught(tuning, draws, acceptance, first=30)
+    assert tuning.step == pytest.approx(mean.exp())
+
+
+def test_draws_are_what_each_chain_came_to_after_its_warmup(monkeypatch: pytest.MonkeyPatch):
+    """One after another, whatever the other chains do, whose trajectories are shorter or longer."""
+    begun: list[list[Tensor]] = [[], [], []]
+    begin = Trees.begin
+
+    def noted(trees: Trees, chains: Tensor) -> None:
+        for chain in chains.tolist():
+            begun[chain].append(trees.draw[chain].clone())
+        begin(trees, chains)
+
+    monkeypatch.setattr(Trees, "begin", noted)
+    start, spread = torch.randn(3, 2), torch.tensor([[0.1], [1.0], [10.0]]).expand(3, 2)
+    draws, _ = nuts(curved, start, spread, num_samples=30, warmup=4)
+    for chain, points in enumerate(begun):
+        assert torch.equal(points[0], start[chain])
+        assert torch.equal(torch.stack(points[5:35]), draws[:, chain])
 
 
 @given(st.integers(1, 3000))

@@ -15,6 +15,7 @@ from pyro_bvae.diagnostics import compare_to_reference, reference_posterior
 from pyro_bvae.diagnostics.comparison import classify, wasserstein
 from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.diagnostics.joint import LogJoint
+from pyro_bvae.diagnostics.nuts import nuts
 from tests.diagnostics.pairs import Setting, X, as_functions, as_vae, diagonal, orthogonal
 from tests.truths import NOISE
 
@@ -80,6 +81,43 @@ def test_chains_of_constrained_latents():
     error = 3**0.5 / (1 + x) / found.effective[:, 0].clamp(max=len(draws)).sqrt()
     assert ((draws.mean(0) - 3 / (1 + x)).abs() < 4.5 * error).all()
     assert found.names == ("z",)
+
+
+def within(x):
+    """N(0, 1) cut off further than ½ from the datum."""
+    with pyro.plate("data", len(x)):
+        z = pyro.sample("z", dist.Normal(0.0, 1.0))
+        pyro.sample("x", dist.Uniform(z - 0.5, z + 0.5), obs=x)
+
+
+def test_chains_start_apart_where_the_likelihood_is_not_zero(monkeypatch: pytest.MonkeyPatch):
+    """Of 50 draws of the guide about 31 are impossible, and others are taken for these."""
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+
+    starts: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "pyro_bvae.diagnostics.reference.nuts",
+        lambda density, start, *args, **options: (
+            starts.append(start) or nuts(density, start, *args, **options)
+        ),
+    )
+    x = torch.tensor([0.3])
+    found = reference_posterior((within, guide), x, num_samples=10, warmup=10, chains=50)
+    assert ((starts[0] - x).abs() <= 0.5).all()
+    assert len(starts[0].unique()) == 50
+    assert ((found.draws - x).abs() <= 0.5).all()
+
+
+def test_refuses_a_guide_where_the_likelihood_is_zero():
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x + 5, 0.1))
+
+    with pytest.raises(ValueError, match="8 of 8 at which it has none"):
+        reference_posterior((within, guide), torch.zeros(2), num_samples=4, warmup=1)
 
 
 def test_the_potential_is_recorded():
