@@ -82,7 +82,7 @@ class Surgery:
         """
         parts = {name: getattr(self, name) for name in ("reconstruction", "kl", *_SHOWN[:2])}
         rows = parts | {_SHOWN[2]: self.dimension_wise_total}
-        if self.others.low or self.others.error:
+        if self._has_others:
             rows["others"] = self.others
         return pd.DataFrame(
             {name: [value.item() for value in part] for name, part in rows.items()},
@@ -90,11 +90,20 @@ class Surgery:
         ).T.rename_axis("part")
 
     def __str__(self) -> str:
-        return (
+        parts = (
             f"nats per datum at β = 1: reconstruction {self.reconstruction}; KL {self.kl}, of "
             f"which mutual information {self.mutual_information}, total correlation "
             f"{self.total_correlation}, latents off the prior {self.dimension_wise_total}"
         )
+        if not self.exact:
+            parts += ", the last two with normals for single latents"
+        if self._has_others:
+            parts += f"; log q/p of the other latents, at whose draws all this is, {self.others}"
+        return parts
+
+    @property
+    def _has_others(self) -> bool:
+        return bool(self.others.low or self.others.error)
 
 
 @torch.no_grad()

@@ -218,3 +218,24 @@ def test_bad_input_is_named():
 
     with pytest.raises(ValueError, match=r"site: no latent .* named 'y'; there are \['w', 'z'\]"):
         elbo_surgery((two, guide), torch.randn(9), site="y")
+
+
+def test_the_line_says_what_stands_for_what():
+    """A Dirichlet's latents go as normals; the nats of a second site are of the ELBO, too."""
+
+    def model(x):
+        with pyro.plate("data", len(x)):
+            a = pyro.sample("a", dist.Normal(0.0, 1.0))
+            z = pyro.sample("z", dist.Dirichlet(torch.ones(3)))
+            pyro.sample("x", dist.Normal(a + z[..., 0], 1.0), obs=x)
+
+    def guide(x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("a", dist.Normal(x / 2, 0.5))
+            pyro.sample("z", dist.Dirichlet(torch.ones(len(x), 3)))
+
+    x = torch.randn(40)
+    line = str(elbo_surgery((model, guide), x, site="z"))
+    assert "the last two with normals for single latents; log q/p of the other latents" in line
+    assert line.endswith(str(elbo_surgery((model, guide), x, site="z").others))
+    assert "normals" not in str(elbo_surgery((model, guide), x, site="a"))

@@ -90,12 +90,15 @@ def within(x):
         pyro.sample("x", dist.Uniform(z - 0.5, z + 0.5), obs=x)
 
 
-def test_chains_start_apart_where_the_likelihood_is_not_zero(monkeypatch: pytest.MonkeyPatch):
-    """Of 50 draws of the guide about 31 are impossible, and others are taken for these."""
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+def test_chains_start_apart_where_the_likelihood_is_not_zero(
+    scale: float, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 50 wide draws of the guide about 31 are impossible, and others are taken for these."""
 
     def guide(x):
         with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(torch.zeros(len(x)), 1.0))
+            pyro.sample("z", dist.Normal(torch.zeros(len(x)), scale))
 
     starts: list[torch.Tensor] = []
     monkeypatch.setattr(
