@@ -65,10 +65,12 @@ def reference_posterior(
 
     All chains of all data run side by side, each with its own trajectory, step size and scales:
     one gradient of the model is a leapfrog step of every chain, and none waits for another to turn
-    back, as data that shared a trajectory would. Chains start from draws of the guide that
-    are possible under the model, and its spread scales them at first. The density is recorded as
-    one graph where the model is static. A mode in which the guide has no draw may be missed:
-    `log_evidence(method="annealed")` does not start there.
+    back, as data that shared a trajectory would. The covariance of a chain takes memory and time
+    as the square of its latents: for hundreds lower `batch_size`. Chains start from draws of the
+    guide that are possible under the model, and its spread scales them at first. The density is
+    recorded as one graph where the model is static. A mode in which the guide has no draw may be
+    missed: `log_evidence(method="annealed")` does not start there.
+
     Latents that are no datum's own are held at the medians of what the guide draws for them;
     discrete ones, such as classes, are summed over, and the others drawn whatever these may be.
 
