@@ -142,7 +142,7 @@ def amortization_gap(
         options: Any = {"target": target, "beta": beta, "batch_size": batch_size, "seed": seed}
         found = log_evidence(pair, x, method=method, **options, **annealing)
         value, error = found.values, found.errors
-    return _split(guide, refined, value, error, method, against)
+    return _split(guide, refined, value, error, method, against.given(sampler.layout.observed))
 
 
 def _weights(family: Refined, offsets: list[Tensor] | None, num_samples: int, seed: int) -> Tensor:

@@ -1,5 +1,7 @@
 """The amortisation and approximation gaps of linear models, which are known exactly."""
 
+import pyro
+import pyro.distributions as dist
 import pytest
 import torch
 
@@ -98,3 +100,16 @@ def test_refuses(arguments: dict, message: str):
 def test_refuses_options_that_would_change_nothing():
     with pytest.raises(TypeError, match=r"'annealed' with \['temperatures'\], got 'importance'"):
         amortization_gap(as_functions(diagonal()), X, temperatures=50)
+
+
+def test_the_printed_line_names_what_is_observed():
+    def model(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+    def guide(x, y):
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    found = amortization_gap((model, guide), (X[:, 0], X[:, 0]), num_samples=2, steps=1)
+    assert "guide against p(z|y)," in str(found)

@@ -150,7 +150,9 @@ def test_tempered_pairs_and_modes_and_seeds():
     assert vae.training
 
 
-def test_other_arguments_are_constant_data():
+def shifted():
+    """A prior whose mean is a second argument, and its exact posterior."""
+
     def model(x, c):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(c, 1.0))
@@ -160,12 +162,17 @@ def test_other_arguments_are_constant_data():
         with pyro.plate("data", len(x)):
             pyro.sample("z", dist.Normal((x + c) / 2, 0.5**0.5))
 
+    return model, guide
+
+
+def test_other_arguments_are_constant_data():
+    pair = shifted()
     x, c = torch.randn(5), torch.randn(5)
-    data = to_inference_data((model, guide), (x, c), num_samples=3)
+    data = to_inference_data(pair, (x, c), num_samples=3)
     assert data["constant_data"]["argument_0"].values == pytest.approx(c.numpy())
     assert data["posterior"]["z"].dims == ("chain", "draw", "datum")
-    assert importance((model, guide), (x, c)).exact.all()
-    alike = to_inference_data((model, guide), (x, x), num_samples=3)
+    assert importance(pair, (x, c)).exact.all()
+    alike = to_inference_data(pair, (x, x), num_samples=3)
     assert alike["constant_data"]["argument_0"].values == pytest.approx(x.numpy())
 
 
@@ -253,15 +260,6 @@ def test_refuses_factors_without_names():
 
 
 def test_refuses_factors_that_take_the_name_of_an_argument():
-    def model(x, c):
-        with pyro.plate("data", len(x)):
-            z = pyro.sample("z", dist.Normal(c, 1.0))
-            pyro.sample("x", dist.Normal(z, 1.0), obs=x)
-
-    def guide(x, c):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(c, 1.0))
-
     data, factors = (torch.zeros(4), torch.ones(4)), {"argument_0": np.zeros(4)}
     with pytest.raises(ValueError, match=r"factors: expected other names than \['argument_0'\]"):
-        to_inference_data((model, guide), data, num_samples=2, factors=factors)
+        to_inference_data(shifted(), data, num_samples=2, factors=factors)
