@@ -1,5 +1,6 @@
 """A transposed convolution to few channels, as matrix product and overlapping sum."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,7 +32,9 @@ class NarrowConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """Return the transposed convolution of the input."""
-        if output_size is not None or not self._is_narrow(input):
+        geometry = (self.dilation, self.output_padding, self.groups)
+        narrow = output_size is None and is_narrow(input, self.weight, *geometry)
+        if torch.compiler.is_compiling() or not narrow:
             return super().forward(input, output_size)
         dtype = input.dtype
         if torch.is_autocast_enabled("cpu") and dtype == torch.float32:
@@ -39,16 +42,38 @@ class NarrowConvTranspose2d(nn.ConvTranspose2d):
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
         return _Columns.apply(input.to(dtype), weight, bias, self.stride, self.padding)
 
-    def _is_narrow(self, x: Tensor) -> bool:
-        return (
-            not torch.compiler.is_compiling()
-            and x.dim() == 4
-            and x.device.type == "cpu"
-            and self.out_channels <= FEW
-            and self.groups == 1
-            and self.dilation == (1, 1)
-            and self.output_padding == (0, 0)
-        )
+
+def is_narrow(
+    x: Tensor, weight: Tensor, dilation: Sequence[int], output_padding: Sequence[int], groups: int
+) -> bool:
+    """Whether a transposed convolution is one that `columns` does sooner."""
+    return (
+        x.dim() == 4
+        and x.device.type == "cpu"
+        and weight.shape[1] <= FEW
+        and groups == 1
+        and all(d == 1 for d in dilation)
+        and not any(output_padding)
+    )
+
+
+def columns(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+) -> Tensor:
+    """Return a transposed convolution as matrix product and overlapping sum."""
+    n, inputs, height, width = x.shape
+    kernel = (weight.shape[2], weight.shape[3])
+    rows, across = (
+        (length - 1) * s - 2 * p + k
+        for length, s, p, k in zip((height, width), stride, padding, kernel, strict=True)
+    )
+    product = weight.flatten(1).t() @ x.reshape(n, inputs, height * width)
+    y = F.fold(product, (rows, across), kernel, padding=tuple(padding), stride=tuple(stride))
+    return y if bias is None else y + bias[:, None, None]
 
 
 class _Columns(torch.autograd.Function):
@@ -60,15 +85,7 @@ class _Columns(torch.autograd.Function):
     def forward(
         x: Tensor, weight: Tensor, bias: Tensor | None, stride: Any, padding: Any
     ) -> Tensor:
-        n, inputs, height, width = x.shape
-        kernel = (weight.shape[2], weight.shape[3])
-        rows, columns = (
-            (length - 1) * s - 2 * p + k
-            for length, s, p, k in zip((height, width), stride, padding, kernel, strict=True)
-        )
-        product = weight.flatten(1).t() @ x.reshape(n, inputs, height * width)
-        y = F.fold(product, (rows, columns), kernel, padding=padding, stride=stride)
-        return y if bias is None else y + bias[:, None, None]
+        return columns(x, weight, bias, stride, padding)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: Any, output: Tensor) -> None:

@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from pyro_bvae.training.adam import in_single_steps
 from pyro_bvae.training.compiler_cache import note_compiled
+from pyro_bvae.training.convolutions import decompositions
 from pyro_bvae.training.direct import direct
 
 aten = torch.ops.aten
@@ -58,9 +59,13 @@ class Recording:
 
         It draws the random numbers that it draws uncompiled.
         """
+        from torch._inductor.compile_fx import compile_fx
+
         with torch.no_grad(), torch._inductor.config.patch(COMPILING), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            run = torch._inductor.compile(in_single_steps(self.graph), [*self.live, *inputs])
+            graph = in_single_steps(self.graph)
+            given = [*self.live, *inputs]
+            run: Any = compile_fx(graph, given, decompositions=decompositions())
         note_compiled(self.graph, [*self.live, *inputs])
         return Recording(self.graph, self.live, [], run)
 
