@@ -1,105 +1,102 @@
-"""Convolutions on a CPU as the compiler is to see them: the same sums by shorter ways."""
+"""Convolutions as the compiler is to see them: the same sums, by shorter ways on a CPU."""
 
 from collections.abc import Callable, Sequence
-from functools import reduce
-from typing import Any
+from functools import reduce, wraps
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 
 from pyro_bvae.networks.transposed import columns, is_narrow
 
 aten = torch.ops.aten
-MOST_PARTS = 16
-Ints = Sequence[int]
+MOST_SHIFTS = 16
+
+
+class Geometry(NamedTuple):
+    """The arguments of a convolution that are no tensors."""
+
+    stride: Sequence[int]
+    padding: Sequence[int]
+    dilation: Sequence[int]
+    transposed: bool
+    output_padding: Sequence[int]
+    groups: int
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Return what the compiler decomposes operations to: its own choice, and convolutions ours."""
     from torch._inductor.decomposition import select_decomp_table
 
-    return {
-        **select_decomp_table(),
+    ours: dict[Any, Callable[..., Any]] = {
         aten.convolution.default: convolution,
         aten.convolution_backward.default: convolution_backward,
         aten.col2im.default: col2im,
     }
+    return {**select_decomp_table(), **{op: _laid_out_as_by(op, ours[op]) for op in ours}}
 
 
-def convolution(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-) -> Any:
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) -> Any:
     """Return a convolution, or `NotImplemented` where the library's own is as good.
 
-    A transposed one to few channels is a matrix product and a sum; one of a single channel has its
-    channels last, as those of several have in fast networks, so that none has to be laid out anew.
+    A transposed one to few channels is a matrix product and a sum. All others in two dimensions
+    have their channels last.
     """
-    geometry = (stride, padding, dilation, transposed, output_padding, groups)
+    _, _, dilation, transposed, output_padding, groups = given = Geometry(*geometry)
     if transposed and is_narrow(x, weight, dilation, output_padding, groups):
-        return columns(x, weight, bias, stride, padding)
-    laid_out = _channels_last(weight, groups)
-    return NotImplemented if laid_out is weight else aten.convolution(x, laid_out, bias, *geometry)
+        return columns(x, weight, bias, given.stride, given.padding)
+    if not _is_planar(x) or (_is_last(x) and _is_last(weight)):
+        return NotImplemented
+    return aten.convolution(_last(x), _last(weight), bias, *geometry)
 
 
 def convolution_backward(
-    grad: Tensor,
-    x: Tensor,
-    weight: Tensor,
-    outputs: Ints | None,
-    stride: Ints,
-    padding: Ints,
-    dilation: Ints,
-    transposed: bool,
-    output_padding: Ints,
-    groups: int,
-    wanted: Sequence[bool],
+    grad: Tensor, x: Tensor, weight: Tensor, outputs: Any, *arguments: Any
 ) -> Any:
     """Return the gradients of a convolution, or `NotImplemented` for the library's own.
 
-    A bias has the sum of the gradient. The gradients of a transposed convolution are those of the
-    convolution that it transposes, with input and gradient exchanged.
+    A bias has the sum of the gradient. A transposed convolution has the gradients of the one that
+    it transposes, where what goes in and the gradient have changed places.
     """
-    plain = (stride, padding, dilation, False, [0] * len(stride), groups)
-    exchanged = transposed and grad.device.type == "cpu"
-    exchanged = exchanged and all(p < s for p, s in zip(output_padding, stride, strict=True))
-    laid_out = _channels_last(weight, groups)
-    if not (exchanged or wanted[2] or laid_out is not weight):
+    *geometry, wanted = arguments
+    given = Geometry(*geometry)
+    tensors = [grad, x, weight]
+    laid_out = not _is_planar(x) or all(map(_is_last, tensors))
+    changed = grad.device.type == "cpu" and given.transposed
+    changed = changed and all(map(int.__lt__, given.output_padding, given.stride))
+    if laid_out and not changed and not wanted[2]:
         return NotImplemented
     dbias = grad.sum([0, *range(2, grad.dim())]) if wanted[2] else None
-    if not exchanged:
-        geometry = (*plain[:3], transposed, output_padding, groups)
-        dx, dweight, _ = aten.convolution_backward(
-            grad, x, laid_out, None, *geometry, [*wanted[:2], False]
-        )
-        return dx, dweight, dbias
-    dx = aten.convolution(grad, weight, None, *plain) if wanted[0] else None
-    _, dweight, _ = aten.convolution_backward(
-        x, grad, laid_out, None, *plain, [False, wanted[1], False]
-    )
+    grad, x, weight = tensors if laid_out else map(_last, tensors)
+    if changed:
+        plain = given._replace(transposed=False, output_padding=[0] * len(given.stride))
+        dx = aten.convolution(grad, weight, None, *plain) if wanted[0] else None
+        mask = [False, wanted[1], False]
+        return dx, aten.convolution_backward(x, grad, weight, None, *plain, mask)[1], dbias
+    mask = [*wanted[:2], False]
+    dx, dweight, _ = aten.convolution_backward(grad, x, weight, None, *geometry, mask)
     return dx, dweight, dbias
 
 
 def col2im(
-    columns: Tensor, size: Ints, kernel: Ints, dilation: Ints, padding: Ints, stride: Ints
+    columns: Tensor,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    padding: Sequence[int],
+    stride: Sequence[int],
 ) -> Any:
     """Sum overlapping patches `[n, channels · kernel, positions]` to images `[n, channels, *size]`.
 
     Every pixel collects what it gets, instead of every patch adding to its pixels, one at a time.
     """
-    parts = [-(-k // s) for k, s in zip(kernel, stride, strict=True)]
-    few = parts[0] * parts[1] <= MOST_PARTS and all(d == 1 for d in dilation)
+    (up, across), (down, right) = (-(-k // s) for k, s in zip(kernel, stride, strict=True)), stride
+    few = up * across <= MOST_SHIFTS and all(d == 1 for d in dilation)
     if columns.device.type != "cpu" or columns.dim() != 3 or not few:
         return NotImplemented
-    n, (up, across), (down, right) = len(columns), parts, stride
+    n = len(columns)
     h, w = (
         (length + 2 * p - k) // s + 1
         for length, p, k, s in zip(size, padding, kernel, stride, strict=True)
@@ -119,13 +116,45 @@ def col2im(
     return F.pad(images, (-left, size[1] + left - wide, -top, size[0] + top - rows))
 
 
-def _channels_last(weight: Tensor, groups: int) -> Tensor:
-    """Return a weight `[outputs, 1, k, k]` with the strides that say that channels come last."""
-    if groups != 1 or weight.dim() != 4 or weight.shape[1] != 1 or weight.device.type != "cpu":
-        return weight
-    strides = (weight[0].numel(), 1, weight.shape[3], 1)
-    return (
-        weight
-        if weight.stride() == strides
-        else weight.contiguous().as_strided(weight.shape, strides)
-    )
+def _is_planar(x: Tensor) -> bool:
+    return x.dim() == 4 and x.device.type == "cpu" and x.numel() > 0
+
+
+def _is_last(x: Tensor) -> bool:
+    """Whether channels come last, and are seen to: one channel has to have the strides for it."""
+    if x.shape[1] > 1:
+        return x.is_contiguous(memory_format=torch.channels_last)
+    return x.stride() == (x[0].numel(), 1, x.shape[3], 1)
+
+
+def _last(x: Tensor) -> Tensor:
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous().squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
+
+
+def _laid_out_as_by(operation: Any, decomposition: Callable[..., Any]) -> Callable[..., Any]:
+    """Give results the layout that the operation itself gives them, which later views rely on."""
+
+    @wraps(decomposition)
+    def decomposed(*args: Any) -> Any:
+        results = decomposition(*args)
+        if results is NotImplemented:
+            return results
+        with disable_proxy_modes_tracing():
+            expected = operation(*args)
+        if isinstance(results, Tensor):
+            return _like(results, expected)
+        return tuple(
+            r if r is None else _like(r, e) for r, e in zip(results, expected, strict=True)
+        )
+
+    return decomposed
+
+
+def _like(x: Tensor, expected: Tensor) -> Tensor:
+    strides = zip(x.shape, x.stride(), expected.stride(), strict=True)
+    if all(mine == its for length, mine, its in strides if length > 1):
+        return x
+    is_last = expected.dim() == 4 and expected.is_contiguous(memory_format=torch.channels_last)
+    return x.contiguous(memory_format=torch.channels_last if is_last else torch.contiguous_format)

@@ -146,12 +146,12 @@ def test_a_cache_that_cannot_be_written_is_one_that_is_cold(cache):
 
 
 def test_compiling_leaves_its_note(cache, monkeypatch):
-    def compiler(module, inputs):
+    def compiler(module, inputs, decompositions):
         if fail:
             raise RuntimeError("no C++ compiler")
         return module
 
-    monkeypatch.setattr(torch._inductor, "compile", compiler)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", compiler)
     x = torch.ones(3)
     recording = record(lambda x: [x.exp()], [x])
     fail = True

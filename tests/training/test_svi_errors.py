@@ -142,13 +142,13 @@ def test_compiling_leaves_nothing_changed_but_the_parameters(
 ) -> None:
     """The compiler is a stand-in that draws, as the real one does to tune its kernels."""
 
-    def compiler(module: Any, tensors: list[Tensor]) -> Any:
+    def compiler(module: Any, tensors: list[Tensor], decompositions: Any) -> Any:
         torch.rand(3)
         if fails:
             raise RuntimeError("no C++ compiler")
         return module
 
-    monkeypatch.setattr(torch._inductor, "compile", compiler)
+    monkeypatch.setattr("torch._inductor.compile_fx.compile_fx", compiler)
     before = global_state()
     with warnings.catch_warnings(record=True, action="always") as caught:
         mine = run(small_examples.mean_and_scale, CompiledSVI)
