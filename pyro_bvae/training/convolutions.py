@@ -49,7 +49,7 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *geometry: Any) 
         return columns(x, weight, bias, given.stride, given.padding)
     if not _is_planar(x) or (_is_last(x) and _is_last(weight)):
         return NotImplemented
-    return aten.convolution(_last(x), _last(weight), bias, *geometry)
+    return aten.convolution(channels_last(x), channels_last(weight), bias, *geometry)
 
 
 def convolution_backward(
@@ -69,7 +69,7 @@ def convolution_backward(
     if laid_out and not changed and not wanted[2]:
         return NotImplemented
     dbias = grad.sum([0, *range(2, grad.dim())]) if wanted[2] else None
-    grad, x, weight = tensors if laid_out else map(_last, tensors)
+    grad, x, weight = tensors if laid_out else map(channels_last, tensors)
     if changed:
         plain = given._replace(transposed=False, output_padding=[0] * len(given.stride))
         dx = aten.convolution(grad, weight, None, *plain) if wanted[0] else None
@@ -116,21 +116,28 @@ def col2im(
     return F.pad(images, (-left, size[1] + left - wide, -top, size[0] + top - rows))
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Return `[n, channels, h, w]` with channels last, by its strides also if there is but one.
+
+    torch goes by strides in choosing how a convolution's result is laid out, and takes those that
+    a single channel has by default for channels first.
+
+    >>> channels_last(torch.zeros(2, 1, 3, 4)).stride()
+    (12, 1, 4, 1)
+    """
+    if x.shape[1] != 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.contiguous().squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
+
+
 def _is_planar(x: Tensor) -> bool:
     return x.dim() == 4 and x.device.type == "cpu" and x.numel() > 0
 
 
 def _is_last(x: Tensor) -> bool:
-    """Whether channels come last, and are seen to: one channel has to have the strides for it."""
-    if x.shape[1] > 1:
+    if x.shape[1] != 1:
         return x.is_contiguous(memory_format=torch.channels_last)
     return x.stride() == (x[0].numel(), 1, x.shape[3], 1)
-
-
-def _last(x: Tensor) -> Tensor:
-    if x.shape[1] > 1:
-        return x.contiguous(memory_format=torch.channels_last)
-    return x.contiguous().squeeze(1).unsqueeze(-1).permute(0, 3, 1, 2)
 
 
 def _laid_out_as_by(operation: Any, decomposition: Callable[..., Any]) -> Callable[..., Any]:

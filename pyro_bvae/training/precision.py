@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_map
 
+from pyro_bvae.training.convolutions import channels_last
 from pyro_bvae.types import Pair, PairLike, PyroFunction, as_pair
 
 PRECISIONS = ("float32", "bf16")
@@ -97,7 +98,7 @@ class Networks:
             _here.outermost = module
             running.enter_context(torch.autocast(self.device_type, torch.bfloat16))
         if self.channels_last and isinstance(module, CONVOLUTIONS) and args and args[0].dim() == 4:
-            return (args[0].contiguous(memory_format=torch.channels_last), *args[1:])
+            return (channels_last(args[0]), *args[1:])
         return None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
