@@ -1,15 +1,10 @@
 """What a run was trained with, in words: written beside it, compared when it goes on."""
 
-import inspect
 from collections.abc import Mapping
-from functools import partial
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
-from pyro.optim import PyroOptim
-from pyro.optim.lr_scheduler import PyroLRScheduler
-
-from pyro_bvae.objectives import Objective
+from pyro_bvae.training.words import described
 
 if TYPE_CHECKING:
     from pyro_bvae.training.loop import Loop
@@ -34,6 +29,7 @@ def settings_of(
 ) -> dict[str, Any]:
     """Return all settings of a training, in words and numbers."""
     beta, gradients = loop.beta, loop.svi.gradients
+    loop.objective.advance(0)  # one that was trained with before is as far as that went
     return {
         "beta": described(beta.schedule) if beta.schedule else beta.read(),
         "objective": described(loop.objective),
@@ -53,31 +49,6 @@ def settings_of(
         "data": len(loop.source),
         "validation": 0 if loop.held_out is None else len(loop.held_out),
     }
-
-
-def described(value: Any) -> str:
-    """Return a callable, an optimiser or an objective in words, with what it was given.
-
-    >>> import torch
-    >>> described(partial(torch.optim.Adam, lr=0.1))
-    'Adam(lr=0.1)'
-    """
-    if isinstance(value, partial):
-        return _call(described(value.func), value.keywords)
-    if isinstance(value, PyroOptim):
-        made_with = value.pt_optim_args
-        words = described(value.pt_optim_constructor)
-        words = _call(words, made_with) if isinstance(made_with, dict) and made_with else words
-        if isinstance(value, PyroLRScheduler):
-            given = {"optimizer": words, **value.kwargs}
-            words = _call(described(value.pt_scheduler_constructor), given)
-        return words
-    if isinstance(value, Objective):
-        names = inspect.signature(type(value)).parameters
-        made = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        made = {name: described(v) if callable(v) else v for name, v in made.items()}
-        return _call(type(value).__qualname__, made)
-    return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: int) -> None:
@@ -103,7 +74,3 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: i
         raise ValueError(
             f"steps: the run has taken {step} already, got {now['steps']}; give at least as many"
         )
-
-
-def _call(name: str, keywords: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(f'{key}={value}' for key, value in keywords.items())})"

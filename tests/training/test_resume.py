@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import ELBO, FactorELBO
@@ -48,7 +49,7 @@ def interrupting(make, step):
         optimiser.register_step_post_hook(ctrl_c_at(step))
         return optimiser
 
-    factory.__qualname__ = make.__qualname__
+    factory.__module__, factory.__qualname__ = make.__module__, make.__qualname__
     return factory
 
 
@@ -99,6 +100,32 @@ class CtrlC:
     def __call__(self, record):
         if record.step == self.step:
             signal.raise_signal(signal.SIGINT)
+
+
+class Decay:
+    """A schedule that is an object, as `LambdaLR` takes one."""
+
+    def __init__(self, by=0.99):
+        self.by = by
+
+    def __call__(self, step):
+        return self.by**step
+
+
+def halve(step):
+    return 0.5**step
+
+
+@pytest.mark.parametrize("rate", [halve, Decay()])
+def test_a_run_with_a_function_in_its_schedule_goes_on_in_another_process(rate, tmp_path):
+    """Which has the function elsewhere in memory."""
+    options = {"lr_schedule": partial(LambdaLR, lr_lambda=rate)}
+    begin(tmp_path, steps=8, **options)
+    process = processes.Process(target=begin_to_be_killed, args=(tmp_path, {"steps": 9, **options}))
+    process.start()
+    process.join(60)
+    assert process.exitcode == 0
+    assert newest_step(tmp_path) == 9
 
 
 def test_a_critic_and_its_optimiser_resume_too(tmp_path):
@@ -281,8 +308,9 @@ def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
         ({"beta": schedules.linear(0.0, 3.0, steps=100)}, "beta: the run was trained with 0.12 at"),
         ({"validation": None}, "validation: it has 20, got 0"),
         ({"objective": ELBO(num_particles=2)}, "num_particles=1.*num_particles=2"),
-        ({"optim": partial(torch.optim.Adam, lr=0.02)}, r"it has 'adam', got 'Adam\(lr=0.02\)'"),
+        ({"optim": partial(torch.optim.Adam, lr=0.02)}, r"able.adam', got '.*Adam\(lr=0.02\)'"),
         ({"optim": momentum}, "optim: it has"),
+        ({"lr_schedule": partial(LambdaLR, lr_lambda=Decay())}, r"LambdaLR.lr_lambda=.*by=0.99"),
         ({"compile": "recorded"}, "compile: it has 'eager', got 'recorded'"),
         ({"callbacks": []}, "callbacks: the run was trained with.*EarlyStopping"),
         ({"steps": 3}, "steps: the run has taken 8 already, got 3"),
@@ -309,7 +337,7 @@ def test_an_optimiser_with_other_numbers_is_refused_even_under_the_same_name(tmp
     def faster(parameters):
         return torch.optim.Adam(parameters, lr=0.5)
 
-    faster.__qualname__ = adam.__qualname__
+    faster.__module__, faster.__qualname__ = adam.__module__, adam.__qualname__
     begin(tmp_path, steps=8, optim=adam)
     with pytest.raises(ValueError, match=r"optim: the run was trained with lr=0.01, got 0.5"):
         begin(tmp_path, steps=8, optim=faster, resume=True)

@@ -20,7 +20,7 @@ from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import FactorELBO
 from pyro_bvae.training import EarlyStopping, OtherProcessError
 from tests.training.fixed_noise import pair_and_data
-from tests.training.resumable import begin
+from tests.training.resumable import adam, begin
 from tests.training.test_gradients import quiet, warm_up
 
 processes = multiprocessing.get_context("forkserver")
@@ -118,7 +118,7 @@ def broken_off(rank: int, folder: Path) -> Any:
             optimiser.register_step_post_hook(hook)
             return optimiser
 
-        make.__qualname__ = "adam"
+        make.__module__, make.__qualname__ = adam.__module__, adam.__qualname__
         return make
 
     options = {"average": 0.9, "steps": 80}
