@@ -37,7 +37,6 @@ from pyro_bvae.diagnostics.traces import (
     values_of_draw,
 )
 from pyro_bvae.training.allocator import kept_memory
-from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.source import (
     check_arguments,
     checked,
@@ -46,7 +45,7 @@ from pyro_bvae.training.source import (
     own_randomness,
     read,
 )
-from pyro_bvae.types import PairLike, drawn_of
+from pyro_bvae.types import PairLike, as_pair, drawn_of
 
 Latents = dict[str, Tensor]
 
@@ -99,7 +98,7 @@ class Sampler:
         check_arguments(drawn, self.source)
         self._check = checked(pair, self.source)
         self._device = _device(pair, self.arguments(torch.tensor([0])))
-        self.pair = prepared(drawn, device=self._device)
+        self.pair = as_pair(drawn)
         self.shared: Latents = {}
         with self.running(seed=0), torch.no_grad():
             self._probe()

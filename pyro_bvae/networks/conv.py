@@ -7,6 +7,7 @@ from torch import nn
 
 from pyro_bvae.checks import check_latents
 from pyro_bvae.networks.base import Decoder, Encoder, dense
+from pyro_bvae.networks.layout import FromImages, ToImages
 from pyro_bvae.networks.transposed import FEW, NarrowConvTranspose2d
 
 
@@ -71,7 +72,7 @@ def conv_encoder(shape: Sequence[int], *, features: int = 256, net: str = "locat
     layers.append(nn.Flatten())
     widths = [16 * channels[-1]] + architecture.dense_encoder * [features]
     layers += dense(widths)
-    return Encoder(nn.Sequential(*layers), shape, features=features)
+    return Encoder(FromImages(*layers), shape, features=features)
 
 
 def conv_decoder(
@@ -94,7 +95,7 @@ def conv_decoder(
     architecture, channels, _ = _architecture(net, shape)
     widths = [check_latents(latents), *(architecture.dense_decoder * [features])]
     widths.append(16 * channels[-1])
-    layers: list[nn.Module] = [*dense(widths), nn.Unflatten(1, (channels[-1], 4, 4))]
+    layers: list[nn.Module] = [*dense(widths), ToImages(1, (channels[-1], 4, 4))]
     for before, after in zip(channels[::-1], [*channels[-2::-1], shape[0]], strict=True):
         layer = NarrowConvTranspose2d if after <= FEW else nn.ConvTranspose2d
         layers += [layer(before, after, 4, 2, 1), nn.ReLU()]

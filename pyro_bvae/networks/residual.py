@@ -10,6 +10,7 @@ from torch.nn.functional import relu
 
 from pyro_bvae.checks import check_count, check_latents
 from pyro_bvae.networks.base import Decoder, Encoder
+from pyro_bvae.networks.layout import FromImages, ToImages
 
 _SMALLEST = 4
 
@@ -69,7 +70,7 @@ def residual_encoder(
         layers.append(convolution(channels, channels, 3, stride=stride, padding=1))
         layers += _blocks(channels, blocks, len(shape) - 1)
     layers += [nn.ReLU(), nn.Flatten(), nn.Linear(channels * math.prod(sizes[-1]), features)]
-    return Encoder(nn.Sequential(*layers, nn.ReLU()), shape, features=features)
+    return Encoder(FromImages(*layers, nn.ReLU()), shape, features=features)
 
 
 def residual_decoder(
@@ -93,7 +94,7 @@ def residual_decoder(
     """
     sizes, convolution = _sizes(shape)[::-1], _convolution(len(shape) - 1)
     start = nn.Linear(check_latents(latents), channels * math.prod(sizes[0]))
-    layers: list[nn.Module] = [start, nn.Unflatten(1, (channels, *sizes[0]))]
+    layers: list[nn.Module] = [start, ToImages(1, (channels, *sizes[0]))]
     for size in sizes[1:]:
         layers += [nn.Upsample(size), convolution(channels, channels, 3, padding=1)]
         layers += _blocks(channels, blocks, len(shape) - 1)

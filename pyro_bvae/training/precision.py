@@ -1,4 +1,4 @@
-"""Networks in bfloat16 and with their channels last, while model and guide run."""
+"""Networks in bfloat16, while model and guide run."""
 
 import functools
 import threading
@@ -11,11 +11,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.utils._pytree import tree_map
 
-from pyro_bvae.training.convolutions import channels_last
 from pyro_bvae.types import Pair, PairLike, PyroFunction, as_pair
 
 PRECISIONS = ("float32", "bf16")
-CONVOLUTIONS = (nn.Conv2d, nn.ConvTranspose2d)
 NETWORKS = (
     *(nn.Sequential, nn.Linear, nn.Bilinear, nn.RNNBase, nn.MultiheadAttention),
     *(nn.TransformerEncoder, nn.TransformerDecoder, nn.modules.conv._ConvNd),
@@ -34,9 +32,8 @@ def prepared(
     they are. A network is a `Sequential`, a linear, convolutional or recurrent layer, attention or
     a transformer, with all that is in it.
 
-    What goes into a two-dimensional convolution is laid out with its channels last, where that is
-    faster: on a CPU, and in bfloat16. Nothing is changed in the modules themselves, and outside
-    of these two functions they run as ever.
+    Nothing is changed in the modules themselves, and outside of these two functions they run as
+    ever. With "float32" the pair is returned as it is.
 
     Args:
         pair: a `Pair` or any `(model, guide)`.
@@ -57,12 +54,9 @@ def prepared(
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {PRECISIONS}, got {precision!r}")
-    device_type = "cpu" if device is None else device.type
-    lowered = precision == "bf16"
-    channels_last = (lowered or device_type == "cpu") and _may_convolve(pair)
-    if not (lowered or channels_last):
+    if precision == "float32":
         return as_pair(pair)
-    networks = Networks(device_type, lowered=lowered, channels_last=channels_last)
+    networks = Networks("cpu" if device is None else device.type)
     model, guide = as_pair(pair)
     return Pair(_with(networks, model), _with(networks, guide))
 
@@ -70,8 +64,8 @@ def prepared(
 class Networks:
     """What happens around each network of a function while it runs, in the thread it runs in."""
 
-    def __init__(self, device_type: str, *, lowered: bool, channels_last: bool) -> None:
-        self.device_type, self.lowered, self.channels_last = device_type, lowered, channels_last
+    def __init__(self, device_type: str) -> None:
+        self.device_type = device_type
 
     @contextmanager
     def __call__(self) -> Iterator[None]:
@@ -90,16 +84,11 @@ class Networks:
                 before.remove()
                 after.remove()
 
-    def _before(self, module: nn.Module, args: Any) -> Any:
+    def _before(self, module: nn.Module, args: Any) -> None:
         running = getattr(_here, "running", None)
-        if running is None:
-            return None
-        if self.lowered and _here.outermost is None and isinstance(module, NETWORKS):
+        if running is not None and _here.outermost is None and isinstance(module, NETWORKS):
             _here.outermost = module
             running.enter_context(torch.autocast(self.device_type, torch.bfloat16))
-        if self.channels_last and isinstance(module, CONVOLUTIONS) and args and args[0].dim() == 4:
-            return (channels_last(args[0]), *args[1:])
-        return None
 
     def _after(self, module: nn.Module, args: Any, output: Any) -> Any:
         running = getattr(_here, "running", None)
@@ -108,13 +97,6 @@ class Networks:
         running.close()
         _here.outermost = None
         return tree_map(_as_float32, output)
-
-
-def _may_convolve(pair: PairLike) -> bool:
-    """Whether there are convolutions in a pair; for plain functions nobody knows."""
-    if not isinstance(pair, nn.Module):
-        return True
-    return any(isinstance(module, CONVOLUTIONS) for module in pair.modules())
 
 
 def _as_float32(value: Any) -> Any:

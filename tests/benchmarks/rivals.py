@@ -67,17 +67,32 @@ def vae_of(job: Job) -> VAE:
     )
 
 
+def as_others_write(job: Job) -> Job:
+    """Return the job with networks of torch's own layers, in the layout that these give."""
+
+    def plain(network: nn.Module) -> nn.Module:
+        layers = list(network.net)
+        last = layers[-1]
+        if isinstance(last, nn.ConvTranspose2d):
+            layers[-1] = nn.ConvTranspose2d(last.in_channels, last.out_channels, 4, 2, 1)
+        layers = [
+            nn.Unflatten(y.dim, y.unflattened_size) if isinstance(y, nn.Unflatten) else y
+            for y in layers
+        ]
+        network.net = nn.Sequential(*layers)
+        return network
+
+    return job._replace(encoder=lambda: plain(job.encoder()), decoder=lambda: plain(job.decoder()))
+
+
 class ByHand(nn.Module):
-    """The same networks, with torch's own last layers, and the negative β-ELBO written by hand."""
+    """Such networks and the negative β-ELBO, written by hand."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
+        job = as_others_write(job)
         self.encoder, self.decoder, self.beta = job.encoder(), job.decoder(), job.beta
         self.head = nn.Linear(self.encoder.features, 2 * LATENTS)
-        net = self.decoder.net
-        last = net[-1]
-        if isinstance(last, nn.ConvTranspose2d):
-            net[-1] = nn.ConvTranspose2d(last.in_channels, last.out_channels, 4, 2, 1)
 
     def loss(self, x: Tensor) -> Tensor:
         """Return the negative β-ELBO, nats per datum."""
@@ -133,7 +148,7 @@ def by_hand(job: Job, data: Tensor, *, how: str, bf16: bool = False) -> Block:
 def pyro_svi(job: Job, data: Tensor) -> Block:
     """Return Pyro's trainer."""
     optim = pyro.optim.Adam({"lr": job.lr})
-    svi = SVI(*tempered(vae_of(job), job.beta), optim, TraceMeanField_ELBO())
+    svi = SVI(*tempered(vae_of(as_others_write(job)), job.beta), optim, TraceMeanField_ELBO())
     return steps_of(job, data, svi.step)
 
 

@@ -8,7 +8,6 @@ from torch import Tensor
 
 from pyro_bvae import VAE
 from pyro_bvae.diagnostics import calibration, importance, log_evidence, to_inference_data
-from pyro_bvae.diagnostics.draws import Sampler
 from pyro_bvae.likelihoods import BernoulliLikelihood
 from pyro_bvae.networks import conv_decoder, conv_encoder
 from pyro_bvae.posteriors import MeanFieldPosterior
@@ -65,20 +64,6 @@ def test_every_part_of_the_data_is_checked(make):
     for data in (bad, bad[torch.arange(40)]):
         with pytest.raises(ValueError, match=r"from 0 to 2.* 1 to 7|classes .* 7"):
             importance(model, data, num_samples=25)
-
-
-def test_convolutions_get_their_channels_last_and_give_the_same_numbers():
-    vae, given = convolutional(), []
-    layer = vae.likelihood.decoder.net[-1]
-    sampler = Sampler(vae, torch.rand(4, *SHAPE).round())
-    handle = layer.register_forward_pre_hook(lambda _, args: given.append(args[0]))
-    with sampler.running(0):
-        draws = sampler.draw(torch.arange(4), 3)
-    handle.remove()
-    assert given[0].is_contiguous(memory_format=torch.channels_last)
-    x = sampler.source
-    expected = torch.stack([vae.likelihood(z).log_prob(x) for z in draws.latents["z"]])
-    torch.testing.assert_close(draws.log_likelihood, expected)
 
 
 def test_what_a_model_computes_by_name_changes_nothing():

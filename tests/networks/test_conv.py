@@ -34,7 +34,7 @@ BURGESS_ENCODER = [
 ]
 BURGESS_DECODER = [
     *with_relus(("Linear", 10, 256), ("Linear", 256, 256), ("Linear", 256, 512)),
-    ("Unflatten",),
+    ("ToImages",),
     *with_relus(*[("ConvTranspose2d", 32, 32, 4, 2)] * 3),
     ("ConvTranspose2d", 32, 1, 4, 2),
 ]
@@ -46,7 +46,7 @@ LOCATELLO_ENCODER = [
 ]
 LOCATELLO_DECODER = [
     *with_relus(("Linear", 10, 256), ("Linear", 256, 1024)),
-    ("Unflatten",),
+    ("ToImages",),
     *with_relus(("ConvTranspose2d", 64, 64, 4, 2), ("ConvTranspose2d", 64, 32, 4, 2)),
     *with_relus(("ConvTranspose2d", 32, 32, 4, 2)),
     ("ConvTranspose2d", 32, 1, 4, 2),

@@ -1,18 +1,24 @@
-"""What convolutions are decomposed to for the compiler is what torch's own give."""
+"""What convolutions are decomposed to for the compiler gives what torch's give, laid out so."""
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyro_bvae import VAE, fit
+from pyro_bvae.likelihoods import BernoulliLikelihood
+from pyro_bvae.networks import mlp_decoder
 from pyro_bvae.networks.transposed import NarrowConvTranspose2d
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import convolutions, recording
 
 aten = torch.ops.aten
 FORWARD, BACKWARD = aten.convolution.default, aten.convolution_backward.default
-SUM = aten.col2im.default
+SUM, SCATTER = aten.col2im.default, aten.index_put.default
 small = st.integers(1, 3)
 
 
@@ -24,27 +30,31 @@ def layers(draw, dimensions=(1, 2, 3), kinds=(False, True)):
     """
     d = draw(st.sampled_from(dimensions))
     several = st.lists(small, min_size=d, max_size=d)
-    kernel, stride, dilation = draw(several), draw(several), draw(several)
+    kernel, stride = draw(several), draw(several)
+    simple = draw(st.booleans())
+    dilation = [1] * d if simple else draw(several)
     padding = [draw(st.integers(0, k - 1)) for k in kernel]
     back = draw(st.sampled_from(kinds))
     most = [max(s, a) - 1 if back else 0 for s, a in zip(stride, dilation, strict=True)]
-    output_padding = [draw(st.integers(0, m)) for m in most]
-    groups, inputs, outputs = draw(small), draw(small), draw(small)
+    output_padding = [0 if simple else draw(st.integers(0, m)) for m in most]
+    groups, inputs, outputs = 1 if simple else draw(small), draw(small), draw(small)
     size = [draw(st.integers(7, 8)) for _ in range(d)]
     generator = torch.Generator().manual_seed(draw(st.integers(0, 99)))
-    x = torch.randn(draw(small), groups * inputs, *size, generator=generator)
+    x = draw(laid_out(torch.randn(draw(small), groups * inputs, *size, generator=generator)))
     channels = (groups * inputs, outputs) if back else (groups * outputs, inputs)
-    weight = torch.randn(*channels, *kernel, generator=generator)
-    if d == 2 and draw(st.booleans()):
-        x = x.contiguous(memory_format=torch.channels_last)
+    weight = draw(laid_out(torch.randn(*channels, *kernel, generator=generator)))
     geometry = (stride, padding, dilation, back, output_padding, groups)
     return x, weight, sizes_of(x, weight, geometry), geometry
 
 
-def decomposed(operation, *arguments):
-    """Do an operation as the compiler is told to, or as ever where it is told nothing."""
-    result = convolutions.decompositions()[operation](*arguments)
-    return operation(*arguments) if result is NotImplemented else result
+@st.composite
+def laid_out(draw, x):
+    """The same numbers, in another place or order of memory: strides of one pixel may be any."""
+    order = draw(st.permutations(range(x.dim())))
+    back = [order.index(i) for i in range(x.dim())]
+    moved = x.permute(order).contiguous().permute(back)
+    within = torch.cat([moved, moved], draw(st.integers(0, x.dim() - 1)))
+    return draw(st.sampled_from([x, moved, within[tuple(slice(length) for length in x.shape)]]))
 
 
 def sizes_of(x, weight, geometry):
@@ -63,36 +73,55 @@ def close(mine, torchs):
     torch.testing.assert_close(mine, torchs, rtol=1e-12, atol=1e-12)
 
 
-def same_layout(mine, torchs):
-    """Whether views of one are views of the other: strides of one pixel or channel are any."""
-    strides = zip(mine.shape, mine.stride(), torchs.stride(), strict=True)
-    return all(a == b for length, a, b in strides if length > 1)
+def seen(function, *tensors):
+    """Return a function as the compiler sees it, which has no sum that is scattered."""
+    graph = make_fx(function, convolutions.decompositions(), tracing_mode="fake")(*tensors)
+    assert SUM not in {node.target for node in graph.graph.nodes}
+    return graph
 
 
-@settings(deadline=None)
+def outputs_of(graph):
+    nodes = next(node for node in graph.graph.nodes if node.op == "output").args[0]
+    return nodes if isinstance(nodes, list | tuple) else [nodes]
+
+
+def same_as(operation, function, *tensors):
+    """Whether a function is seen to give the same numbers, in memory of the same strides."""
+    graph = seen(function, *tensors)
+    assert operation in {n.target for n in make_fx(function)(*tensors).graph.nodes}
+    close(graph(*tensors), function(*tensors))
+    mine, torchs = (
+        [n.meta["val"].stride() for n in outputs_of(each)]
+        for each in (graph, make_fx(function, tracing_mode="fake")(*tensors))
+    )
+    assert mine == torchs
+
+
+@settings(deadline=None, max_examples=60)
 @given(layers(), st.booleans())
 def test_forward(layer, biased):
     x, weight, shape, geometry = layer
-    arguments = (x, weight, torch.randn(shape[1]) if biased else None, *geometry)
-    mine, torchs = decomposed(FORWARD, *arguments), FORWARD(*arguments)
-    close(mine, torchs)
-    assert same_layout(mine, torchs)
+
+    def convolved(x, weight, *bias):
+        return FORWARD(x, weight, *(bias or [None]), *geometry)
+
+    same_as(FORWARD, convolved, x, weight, *([torch.randn(shape[1])] if biased else []))
 
 
-@settings(deadline=None)
-@given(layers(), st.lists(st.booleans(), min_size=3, max_size=3))
-def test_backward(layer, wanted):
+@settings(deadline=None, max_examples=60)
+@given(layers(), st.lists(st.booleans(), min_size=3, max_size=3).filter(any), st.data())
+def test_backward(layer, wanted, data):
     x, weight, shape, geometry = layer
-    arguments = (torch.randn(shape), x, weight, [shape[1]], *geometry, wanted)
-    mine, torchs = decomposed(BACKWARD, *arguments), BACKWARD(*arguments)
-    for gradient, expected, is_wanted in zip(mine, torchs, wanted, strict=True):
-        assert is_wanted == (gradient is not None)
-        if is_wanted:
-            close(gradient, expected)
-            assert same_layout(gradient, expected)
+    grad = data.draw(laid_out(torch.randn(shape)))
+
+    def gradients(*tensors):
+        every = BACKWARD(*tensors, [shape[1]], *geometry, wanted)
+        return [each for each, is_wanted in zip(every, wanted, strict=True) if is_wanted]
+
+    same_as(BACKWARD, gradients, grad, x, weight)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=60)
 @given(layers([2], [False]))
 def test_patches_that_overlap(layer):
     """Positions as a convolution of the images would have, also where pixels are left over."""
@@ -101,8 +130,44 @@ def test_patches_that_overlap(layer):
     height, width = sizes_of(x, weight, geometry)[2:]
     kernel = list(weight.shape[2:])
     patches = torch.randn(len(x), 2 * kernel[0] * kernel[1], height * width)
-    arguments = (patches, list(x.shape[2:]), kernel, dilation, padding, stride)
-    close(decomposed(SUM, *arguments), SUM(*arguments))
+    arguments = (list(x.shape[2:]), kernel, dilation, padding, stride)
+    same_as(SUM, lambda patches: SUM(patches, *arguments), patches)
+
+
+def test_patches_are_collected_where_that_takes_few_shifts():
+    def scattered(kernel, stride):
+        size = [(6 - 1) * stride + kernel] * 2
+        graph = seen(
+            lambda x: F.fold(x, size, kernel, stride=stride), torch.randn(2, kernel**2, 36)
+        )
+        return SCATTER in {node.target for node in graph.graph.nodes}
+
+    assert [scattered(*each) for each in ((4, 2), (4, 1), (5, 1))] == [False, False, True]
+
+
+KEPT, ONE = (nn.Conv2d(*channels, 3, padding=1).double() for channels in ((3, 1), (1, 4)))
+WEIGHT = (6, 1, 4, 4)
+FOUND = {
+    "views of two layers": (lambda x: ONE(KEPT(x)).view(len(x), -1), (2, 3, 8, 8)),
+    "views of several": (lambda x: torch.cat([KEPT(x)] * 2, 1).view(len(x), -1), (2, 3, 8, 8)),
+    "one pixel across": (lambda x: ONE(x.mT), (3, 1, 1, 8)),
+    "one channel of several": (lambda x: ONE(x[1:2, 1:2]), (5, 3, 8, 8)),
+    "many shifts": (nn.ConvTranspose2d(6, 1, 5, 1, 2).double(), (3, 6, 4, 4)),
+    "one stride for all": (
+        lambda x: F.conv_transpose2d(x, torch.ones(WEIGHT), stride=(2,)),
+        (3, 6, 4, 4),
+    ),
+    "no data": (lambda x: F.conv_transpose2d(x[:0], torch.ones(WEIGHT), stride=2), (3, 6, 4, 4)),
+    "images of images": (lambda x: F.interpolate(ONE(x), scale_factor=2.0).view(-1), (2, 1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_seen_as_it_is(name):
+    function, shape = FOUND[name]
+    x = torch.randn(shape)
+    recorded = recording.record(lambda x: [function(x)], [x])
+    close(seen(recorded.graph, *recorded.live, x)(*recorded.live, x), recorded([x]))
 
 
 def network(last):
@@ -127,26 +192,52 @@ def gradients_of(net):
 
 @pytest.mark.parametrize("layer", [nn.ConvTranspose2d, NarrowConvTranspose2d])
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
-def test_a_compiled_network_gives_what_the_recorded_one_gives(layer, memory_format):
+def test_a_compiled_network_gives_what_the_recorded_one_gives(layer, memory_format, monkeypatch):
     """Images are a part of others, so that they do not lie where their memory begins."""
+    monkeypatch.setitem(recording.COMPILING, "size_asserts", True)
     net = network(layer(5, 1, 4, 2, 1)).to(memory_format=memory_format)
     images = torch.randn(5, 1, 12, 16)
     recorded = recording.record(lambda x: gradients_of(net)(x[2:]), [images])
     close(list(recorded.compiled([images])([images])), list(recorded([images])))
 
 
-def test_what_the_compiler_sees():
-    """No sum that is scattered, no bias in a backward, none of these transposed, channels last."""
+def test_what_the_compiler_sees_of_it():
+    """No bias in a backward, none of these transposed, channels last."""
     x = torch.randn(3, 1, 12, 16)
     recorded = recording.record(gradients_of(network(nn.ConvTranspose2d(5, 1, 4, 2, 1))), [x])
-    table = convolutions.decompositions()
-    nodes = make_fx(recorded.graph, decomposition_table=table)(*recorded.live, x).graph.nodes
-    nodes = [node for node in nodes if node.target in (FORWARD, BACKWARD, SUM)]
-    assert {node.target for node in nodes} == {FORWARD, BACKWARD}
+    nodes = seen(recorded.graph, *recorded.live, x).graph.nodes
     backward = [node.args for node in nodes if node.target is BACKWARD]
     assert [(args[7], args[10][2]) for args in backward] == [(False, False)] * 4
     forward = [node.args for node in nodes if node.target is FORWARD]
     assert sorted(args[6] for args in forward) == [False] * 4 + [True]
     tensors = [args[:2] for args in forward] + [args[:3] for args in backward]
-    strides = [node.meta["val"].stride(1) for nodes in tensors for node in nodes]
-    assert set(strides) == {1}
+    assert {node.meta["val"].stride(1) for nodes in tensors for node in nodes} == {1}
+
+
+class Viewing(nn.Sequential):
+    """One channel and several, whose outcome is viewed as channels first."""
+
+    features = 64
+
+    def __init__(self):
+        layers = [nn.Conv2d(1, 4, 4, 2, 1), nn.ReLU(), nn.Conv2d(4, 16, 4, 2, 1)]
+        super().__init__(*layers)
+
+    def forward(self, x):
+        return super().forward(x).view(len(x), -1)
+
+
+@pytest.mark.parametrize("mode", ["eager", "recorded", "compiled"])
+def test_a_network_that_views_its_convolutions_trains(mode):
+    """A warning that it runs otherwise would be an error here."""
+    torch.manual_seed(0)
+    decoder = BernoulliLikelihood(mlp_decoder(2, (1, 8, 8)))
+    vae = VAE(NormalPrior(2), decoder, MeanFieldPosterior(Viewing(), latents=2))
+    x = torch.rand(20, 1, 8, 8).round()
+    options = {"steps": 6, "batch_size": 10, "seed": 0, "progress": False}
+    start = {name: value.clone() for name, value in vae.state_dict().items()}
+    fit(vae, x, compile=mode, **options)
+    found = {name: value.clone() for name, value in vae.state_dict().items()}
+    vae.load_state_dict(start)
+    fit(vae, x, compile="eager", **options)
+    close(found, dict(vae.state_dict()))
