@@ -25,11 +25,12 @@ from pyro_bvae.training.direct import direct
 
 aten = torch.ops.aten
 COMPILING = {"fallback_random": True, "size_asserts": False}
+UNREPLAYABLE = {aten.mkldnn_rnn_layer.default}
 OUTSIDE_READS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
 
 
 class DataDependent(RuntimeError):
-    """Python asked for a value that only the data of a step can give."""
+    """A step did what no graph can: most often, read a value that only its data can give."""
 
 
 @dataclass
@@ -136,6 +137,8 @@ class StaticOperations(TorchDispatchMode):
     """Refuse operations whose result, in Python or in shape, depends on data.
 
     Tensors made from Python numbers alone, such as the indices of a sequential plate, may be read.
+    Refused too is torch's LSTM layer for float32 on a CPU, which keeps what its gradient needs
+    only where gradients are taken, and no graph takes them.
     """
 
     def __init__(self) -> None:
@@ -147,6 +150,8 @@ class StaticOperations(TorchDispatchMode):
     ) -> Any:
         """Handle one operation."""
         kwargs = kwargs or {}
+        if func in UNREPLAYABLE:
+            raise DataDependent(f"{func} cannot be replayed without taking gradients anew")
         tensors = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
         constant = torch.Tag.nondeterministic_seeded not in func.tags and (
             func is aten.lift_fresh_copy.default or all(id(t) in self._constants for t in tensors)

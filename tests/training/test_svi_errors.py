@@ -2,6 +2,8 @@
 
 import signal
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pyro
@@ -207,3 +209,28 @@ def test_a_graph_that_does_not_compile_runs_as_recorded(monkeypatch: pytest.Monk
     pyros = run(small_examples.mean_and_scale, SVI)
     with pytest.warns(FallbackWarning, match="uncompiled: RuntimeError: no C"):
         assert_equal(run(small_examples.mean_and_scale, CompiledSVI), pyros)
+
+
+@pytest.mark.skipif(not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN")
+@pytest.mark.parametrize("mode", ["recorded", "compiled"])
+@pytest.mark.parametrize("arguments", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_an_lstm_in_single_precision_runs_as_pyros(mode: str, arguments: dict[str, Any]) -> None:
+    torch.set_default_dtype(torch.float32)
+
+    def train(svi: Callable[..., SVI]) -> list[float]:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        net = nn.LSTM(1, 2, batch_first=True, **arguments)
+
+        def model(x: Tensor) -> None:
+            pyro.module("net", net)
+            mean = net(x[..., None])[0].mean(-1)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(2), obs=x)
+
+        trainer = svi(model, lambda x: None, ADAM(), Trace_ELBO())
+        return [trainer.step(torch.randn(4, 3)) for _ in range(6)]
+
+    pyros = train(SVI)
+    with pytest.warns(FallbackWarning, match=r"mkldnn_rnn_layer.* cannot be replayed") as caught:
+        assert train(partial(CompiledSVI, mode=mode)) == pyros
+    assert len(caught) == 1
