@@ -9,6 +9,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.state import State
+from pyro_bvae.training.words import described
 
 ScheduleFactory = Callable[[Optimizer], LRScheduler]
 
@@ -75,10 +76,27 @@ class Rates:
         self._scheduler.step()
 
     def state(self) -> State:
-        """Return where the schedule is; None before the first step."""
-        return None if self._scheduler is None else dict(self._scheduler.state_dict())
+        """Return which schedule it is, and where it is; None before the first step."""
+        if self._scheduler is None:
+            return None
+        return {"class": _classes(self._scheduler), "state": dict(self._scheduler.state_dict())}
 
     def load_state(self, state: State) -> None:
-        """Go on from there, once the optimiser exists."""
-        if self._scheduler is not None and state is not None:
-            self._scheduler.load_state_dict(state)
+        """Go on from there, once the optimiser exists; ValueError if it was another schedule."""
+        if self._scheduler is None or state is None:
+            return
+        before, now = state["class"], _classes(self._scheduler)
+        lacks = sorted(self._scheduler.state_dict().keys() - state["state"].keys())
+        if before != now or lacks:
+            raise ValueError(
+                f"lr_schedule: the run was trained with {before}, got {now}"
+                + (f", whose state has {lacks} as well" if lacks else "")
+                + "; give the same, or start another run"
+            )
+        self._scheduler.load_state_dict(state["state"])
+
+
+def _classes(scheduler: LRScheduler) -> str:
+    """Name the class of a schedule, and those of its parts."""
+    parts = ", ".join(map(_classes, getattr(scheduler, "_schedulers", ())))
+    return described(type(scheduler)) + (f"({parts})" if parts else "")

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from pyro_bvae.training.fingerprint import fingerprint
 from pyro_bvae.training.words import described
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def settings_of(
     precision: str,
 ) -> dict[str, Any]:
     """Return all settings of a training, in words and numbers."""
-    beta, gradients = loop.beta, loop.svi.gradients
+    beta, gradients, held_out = loop.beta, loop.svi.gradients, loop.held_out
     loop.objective.advance(0)  # one that was trained with before is as far as that went
     return {
         "beta": described(beta.schedule) if beta.schedule else beta.read(),
@@ -47,7 +48,9 @@ def settings_of(
         "compile": compile,
         "precision": precision,
         "data": len(loop.source),
-        "validation": 0 if loop.held_out is None else len(loop.held_out),
+        "data_content": fingerprint(loop.source, loop.device),
+        "validation": 0 if held_out is None else len(held_out),
+        "validation_content": None if held_out is None else fingerprint(held_out, loop.device),
     }
 
 

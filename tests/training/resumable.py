@@ -98,6 +98,7 @@ def begin(
     name: str = "vae",
     dtype: torch.dtype = torch.float64,
     every_step: bool = False,
+    given: Tensor | None = None,
     **arguments: Any,
 ) -> Fit:
     """Begin a run as a new process does: same seed, empty store; or go on with it."""
@@ -118,7 +119,9 @@ def begin(
         options |= {"beta": schedules.linear(0.0, 2.0, steps=100), "validation": 0.2}
     if name == "regression":
         options["beta"] = {"linear.weight": 0.5}
-    return fit(PAIRS[name](), data(name), run=run, progress=False, **options | arguments)
+    pair, used = PAIRS[name](), data(name)
+    used = used if given is None else given
+    return fit(pair, used, run=run, progress=False, **options | arguments)
 
 
 def begin_to_be_killed(run: Path, arguments: dict[str, Any]) -> None:

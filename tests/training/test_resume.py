@@ -11,7 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR, StepLR
 
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import ELBO, FactorELBO
@@ -20,6 +20,7 @@ from tests.training.resumable import (
     adam,
     begin,
     begin_to_be_killed,
+    data,
     end_state,
     identical,
     same_files,
@@ -325,12 +326,55 @@ def test_another_setting_than_the_runs_is_named(change, message, tmp_path):
 
 def test_another_pair_is_told_apart_by_its_tensors(tmp_path):
     begin(tmp_path, steps=3, beta=2.0)
+    x = data("vae")
     with pytest.raises(ValueError, match=r"expected 'prior.* to be torch.float64"):
-        begin(tmp_path, steps=3, beta=2.0, resume=True, dtype=torch.float32)
+        begin(tmp_path, steps=3, beta=2.0, resume=True, dtype=torch.float32, given=x)
     other = {"validation": None, "batch_size": 32, "steps": 3, "beta": 2.0}
     begin(tmp_path / "other", **other)
     with pytest.raises(ValueError, match=r"the pair lacks.*likelihood"):
         begin(tmp_path / "other", **other, name="functions", resume=True)
+
+
+def test_other_data_of_the_same_length_are_refused(tmp_path):
+    begin(tmp_path, steps=3)
+    with pytest.raises(ValueError, match=r"data_content: it has 'float64 \[6\], sha256 .*', got"):
+        begin(tmp_path, steps=3, resume=True, given=data("vae") + 1.0)
+
+
+def halving(optimiser):
+    return StepLR(optimiser, step_size=2, gamma=0.5)
+
+
+def falling(optimiser):
+    return CosineAnnealingLR(optimiser, T_max=20)
+
+
+def halving_then(schedule):
+    return lambda optimiser: SequentialLR(
+        optimiser, [halving(optimiser), schedule(optimiser)], milestones=[3]
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        (
+            lambda o: halving(o),
+            lambda o: falling(o),
+            r"torch.*\StepLR, got .*CosineAnnealingLR, .*T_max",
+        ),
+        (
+            halving_then(halving),
+            halving_then(falling),
+            r"torch.*SequentialLR\(.*, .*StepLR\), got .*Cos",
+        ),
+    ],
+)
+def test_another_schedule_is_refused_even_under_the_same_name(first, second, message, tmp_path):
+    begin(tmp_path, steps=8, lr_schedule=first)
+    with pytest.raises(ValueError, match=f"lr_schedule: the run was trained with {message}"):
+        begin(tmp_path, steps=8, lr_schedule=second, resume=True)
+    begin(tmp_path, steps=9, lr_schedule=first, resume=True)
 
 
 def test_an_optimiser_with_other_numbers_is_refused_even_under_the_same_name(tmp_path):
