@@ -25,6 +25,7 @@ class Plan:
         modules: those that took part.
         recorded: the recording, once there is one.
         confirmed: a second recording was the same.
+        delays: how many times in a row a step was not ready to be recorded.
         eager: it cannot be recorded.
         uncompilable: it cannot be compiled.
     """
@@ -35,6 +36,7 @@ class Plan:
     modules: Modules = field(default_factory=Modules)
     recorded: RecordedStep | None = None
     confirmed: bool = False
+    delays: int = 0
     eager: bool = False
     uncompilable: bool = False
 

@@ -12,7 +12,8 @@ from pyro_bvae.training.captured import Captured, compiled
 from pyro_bvae.training.compiler_cache import seconds_to_compile
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
-from pyro_bvae.training.surroundings import Call, Modules, Surroundings, undone_on_error
+from pyro_bvae.training.surroundings import Call, Modules, Surroundings
+from pyro_bvae.training.undone import stored, undone_on_error
 
 Parameters = Mapping[str, Tensor]
 Evaluate = Callable[..., tuple[Parameters, Any, Mapping[str, Tensor]]]
@@ -67,8 +68,8 @@ class RecordedStep:
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
             torch.clear_autocast_cache()
             self._recording = record(self._function, call.tensors)
+            self._surroundings = Surroundings(parameters, modules, self._recording.live)
         self._compiled: Recording | Captured = self._recording
-        self._surroundings = Surroundings(parameters, modules, self._recording.live)
         self.taken = self._finish(self._recording.outputs)
         self._recording.outputs.clear()
 
@@ -110,9 +111,14 @@ class RecordedStep:
 
     def _function(self, *tensors: Tensor) -> list[Tensor]:
         args, kwargs = self._call.arguments(tensors)
+        before = stored()
         parameters, loss, terms = self._evaluate(*args, **kwargs)
         if list(map(id, parameters.values())) != list(map(id, self._parameters.values())):
             raise NotReady("the step has other parameters than the one before")
+        if [(name, id(p)) for name, p in before.items()] != [
+            (name, id(p)) for name, p in stored().items()
+        ]:
+            raise NotReady("the step replaces what Pyro's parameter store holds")
         for p in self._used_before:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self._never_used = [p for p in parameters.values() if p.grad is None]

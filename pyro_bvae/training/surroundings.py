@@ -8,7 +8,6 @@ from typing import Any
 
 import pyro
 import torch
-from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
@@ -158,30 +157,6 @@ class Surroundings:
                 for p, address, expected in self._kinds
             )
         )
-
-
-@contextmanager
-def undone_on_error(modules: Iterable[nn.Module], parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Put gradients back in any case; random generators and buffers too, after an exception."""
-    gradients = [(p, p.grad) for p in parameters]
-    buffers = {id(b): b for module in modules for b in module._buffers.values() if b is not None}
-    copies = [(b, b.clone()) for b in buffers.values()]
-    state = get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    for p, _ in gradients:
-        p.grad = None
-    try:
-        yield
-    except BaseException:
-        set_rng_state(state)
-        torch.cuda.set_rng_state_all(cuda)
-        with torch.no_grad():
-            for buffer, copy in copies:
-                buffer.copy_(copy)
-        raise
-    finally:
-        for p, gradient in gradients:
-            p.grad = gradient
 
 
 @contextmanager

@@ -193,12 +193,16 @@ class CompiledSVI(TermsSVI):
                 modules=plan.modules,
                 like=plan.recorded,
             )
-        except NotReady:
-            return self._eager(plan, args, kwargs)
+        except NotReady as error:
+            why, taken = str(error), self._eager(plan, args, kwargs)
+            plan.delays += 1
+            plan.eager = plan.delays >= IN_A_ROW
+            return self._fall_back(taken, f"each time, {why}") if plan.eager else taken
         except Exception as error:
             why, taken = reason(error), self._eager(plan, args, kwargs)
             plan.eager = True
             return self._fall_back(taken, why)
+        plan.delays = 0
         difference = plan.recorded.difference(step) if plan.recorded else None
         if not step.is_current():
             difference = "the step replaces parameters or buffers, or switches training modes"

@@ -9,7 +9,7 @@ import pyro
 import pytest
 import torch
 from pyro import distributions as dist
-from pyro.infer import SVI, Trace_ELBO
+from pyro.infer import SVI, Trace_ELBO, TraceGraph_ELBO
 from torch import Tensor
 
 from pyro_bvae.training.notices import FallbackWarning
@@ -36,6 +36,7 @@ def losses(
     make: Callable[[], tuple[Callable[..., Any], Callable[[int], None]]],
     arguments: Arguments,
 ) -> list[float]:
+    """Train; return the losses, the parameters and a random number."""
     pyro.clear_param_store()
     pyro.set_rng_seed(0)
     shift, change = make()
@@ -44,7 +45,8 @@ def losses(
     for number in range(STEPS):
         change(number)
         found.append(trainer.step(*arguments(number)))
-    return found
+    stored = [value.item() for _, value in sorted(pyro.get_param_store().items())]
+    return [*found, *stored, torch.rand(()).item()]
 
 
 def batch(number: int) -> tuple[Any, ...]:
@@ -84,11 +86,92 @@ def a_late_parameter() -> Any:
     return shift, lambda n: options.update(on=n >= CHANGE)
 
 
-@pytest.mark.parametrize(
-    "make", [in_a_dictionary, in_an_object, a_replaced_tensor, a_late_parameter]
-)
+def a_random_parameter_from_the_second_step() -> Any:
+    options = {"on": False}
+
+    def shift(mean: Tensor) -> Tensor:
+        return mean + pyro.param("late", lambda: torch.randn(())) if options["on"] else mean
+
+    return shift, lambda n: options.update(on=n >= 1)
+
+
+def a_stored_parameter_from_the_second_step() -> Any:
+    options = {"on": False}
+
+    def shift(mean: Tensor) -> Tensor:
+        return mean + pyro.param("late") if options["on"] else mean
+
+    def change(number: int) -> None:
+        pyro.param("late", torch.ones(()))
+        options.update(on=number >= 1)
+
+    return shift, change
+
+
+FOLLOWED = [
+    in_a_dictionary,
+    in_an_object,
+    a_replaced_tensor,
+    a_late_parameter,
+    a_random_parameter_from_the_second_step,
+    a_stored_parameter_from_the_second_step,
+]
+
+
+@pytest.mark.parametrize("make", FOLLOWED)
 def test_what_changes_around_a_model_is_followed(make: Any) -> None:
     assert losses(Recorded, make, batch) == losses(SVI, make, batch)
+
+
+def count(mean: Tensor) -> Tensor:
+    """Add one to a parameter, by its name."""
+    number = pyro.param("count", torch.zeros(())).detach()
+    pyro.get_param_store()["count"] = number + 1
+    return mean * (1 + number / 10)
+
+
+def count_unseen(mean: Tensor) -> Tensor:
+    """Add one to what handlers do not see."""
+    store = pyro.get_param_store()
+    number = store.setdefault("count", torch.zeros(())).detach()
+    store["count"] = number + 1
+    return mean * (1 + number / 10)
+
+
+@pytest.mark.parametrize(
+    ("shift", "why"), [(count, "other parameters"), (count_unseen, "parameter store")]
+)
+def test_what_a_model_does_to_the_parameter_store_is_done_once_a_step(shift: Any, why: str) -> None:
+    make = lambda: (shift, lambda n: None)  # noqa: E731
+    pyros = losses(SVI, make, batch)
+    with pytest.warns(FallbackWarning, match=f"each time, .*{why}") as caught:
+        assert losses(Recorded, make, batch) == pyros
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad")
+def test_a_decaying_average_baseline_moves_once_a_step() -> None:
+    def guide(x: Tensor) -> None:
+        p = pyro.param("p", torch.tensor(0.4), constraint=dist.constraints.unit_interval)
+        infer = {"baseline": {"use_decaying_avg_baseline": True}}
+        pyro.sample("z", dist.Bernoulli(p), infer=infer)
+
+    def model(x: Tensor) -> None:
+        z = pyro.sample("z", dist.Bernoulli(0.3))
+        mean = z * pyro.param("mean", torch.tensor(1.0))
+        pyro.sample("x", dist.Normal(mean, 1.0).expand([4]).to_event(1), obs=x)
+
+    def train(svi: Callable[..., SVI]) -> list[float]:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        trainer = svi(model, guide, ADAM(), TraceGraph_ELBO())
+        found = [trainer.step(torch.ones(4)) for _ in range(STEPS)]
+        return found + [value.item() for value in pyro.get_param_store().values()]
+
+    pyros = train(SVI)
+    assert len(pyros) == STEPS + 3
+    with pytest.warns(FallbackWarning, match="each time, the step has other parameters"):
+        assert train(Recorded) == pyros
 
 
 def test_one_tensor_given_twice_is_two_arguments() -> None:
