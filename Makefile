@@ -13,7 +13,7 @@ BIN := .venv/bin
 	touch $@
 
 demo: .venv/package
-	$(BIN)/pyro-bvae train --run runs/demo --overwrite
+	$(BIN)/pyro-bvae train runs/demo --overwrite
 
 test: .venv/tools
 	$(BIN)/pytest -n 2

@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         help="train a β-VAE and write its run directory, with a report",
         description="Train a β-VAE by SVI. Without options it trains on rendered dSprites. Writes "
         "weights, settings, history and report.html into the run directory. Several processes "
-        "train together under torchrun --nproc-per-node 2 -m -- pyro_bvae train ...",
+        "train together under torchrun --nproc-per-node 2 -m pyro_bvae train ...",
     )
     for field in fields(Recipe):
         train.add_argument(
@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
             help=HELP[field.name]
             + ("" if field.default is None else f" (default: {field.default})"),
         )
-    train.add_argument("--run", type=Path, required=True, help="directory to write")
+    train.add_argument("run", metavar="RUN", type=Path, help="directory to write")
     train.add_argument("--overwrite", action="store_true", help="replace the run that is there")
     train.add_argument(
         "--resume",
@@ -118,7 +118,7 @@ def _run(given: argparse.Namespace) -> int:
         if result.interrupted and is_first:
             print(
                 f"pyro-bvae train: interrupted after {result.steps} steps; go on with "
-                f"pyro-bvae train --run {given.run} --resume",
+                f"pyro-bvae train {given.run} --resume",
                 file=sys.stderr,
             )
         if result.interrupted or not is_first:

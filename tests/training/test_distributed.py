@@ -107,7 +107,7 @@ def test_torchrun_trains_from_the_command_line(tmp_path):
     np.save(data, np.linspace(0.0, 1.0, 80 * 16).reshape(80, 1, 4, 4))
     options = ["--data", str(data), "--net", "mlp", "--latents", "2", "--steps", "6"]
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "-m", "--", "pyro_bvae", "train", "--run", str(run)]
+    command += ["--nproc-per-node", "2", "-m", "pyro_bvae", "train", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     ended = subprocess.run([*command, *options], env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
