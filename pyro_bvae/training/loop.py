@@ -25,6 +25,7 @@ from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_s
 from pyro_bvae.training.parameters import parameters_in
 from pyro_bvae.training.randomness import randomness, set_randomness
 from pyro_bvae.training.rates import Rates
+from pyro_bvae.training.settings import check_alike
 from pyro_bvae.training.source import (
     check_arguments,
     checked,
@@ -35,6 +36,7 @@ from pyro_bvae.training.source import (
 )
 from pyro_bvae.training.state import State, Stateful
 from pyro_bvae.training.svi import CompiledSVI
+from pyro_bvae.training.words import outline
 from pyro_bvae.types import PairLike, Schedule
 
 
@@ -145,12 +147,15 @@ class Loop:
                     yield None
 
     def begin(self) -> None:
-        """Have all processes begin with the parameters and buffers of the first."""
+        """Begin with the tensors of the first process; ValueError, in all, if one's are others."""
         if self.group.size == 1:
             return
         with buffers_kept():
             known = self._parameters()
-        self.group.copy_from_first(named_tensors(self.pair, self.modules, known.values()).values())
+        tensors = named_tensors(self.pair, self.modules, known.values())
+        kinds = {name: outline(tensor) for name, tensor in tensors.items()}
+        check_alike(self.group.gathered(kinds), what="parameters and buffers")
+        self.group.copy_from_first(tensors.values())
 
     def averaged(self) -> AbstractContextManager[None]:
         """Have the moving average, if there is one, in the place of the weights for a while."""

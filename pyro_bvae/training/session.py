@@ -13,7 +13,7 @@ from pyro_bvae.training.distributed import Meetings
 from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.run import HISTORY, SETTINGS, VERSION, Run
-from pyro_bvae.training.settings import check_settings
+from pyro_bvae.training.settings import check_alike, check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State
@@ -67,7 +67,11 @@ class Session:
         self._cost = 0.0
 
     def start(self, state: State | None, *, overwrite: bool, resume: bool) -> None:
-        """Make the directory, or go on with the run whose state this is."""
+        """Make the directory, or go on with the run whose state this is.
+
+        Raises: ValueError if processes have other settings than the first, or the run has.
+        """
+        check_alike(self.group.gathered(self.settings))
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])
             self.loop.beta.check(state["rows"])

@@ -1,6 +1,6 @@
 """What a run was trained with, in words: written beside it, compared when it goes on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
@@ -76,4 +76,29 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: i
     if now["steps"] < step:
         raise ValueError(
             f"steps: the run has taken {step} already, got {now['steps']}; give at least as many"
+        )
+
+
+def check_alike(found: Sequence[Mapping[str, Any]], *, what: str = "settings") -> None:
+    """Raise ValueError, naming what differs, unless all processes have the same.
+
+    Args:
+        found: what each process has, in their order.
+        what: they are.
+
+    >>> check_alike([{"seed": 0}, {"seed": 1}])
+    Traceback (most recent call last):
+    ValueError: processes: expected the same settings in all, but seed: process 0 has 0, ...
+    """
+    names = dict.fromkeys(name for each in found for name in each)
+    words = []
+    for name in names:
+        values = [each.get(name) for each in found]
+        other = next((n for n, value in enumerate(values) if value != values[0]), None)
+        if other is not None:
+            words.append(f"{name}: process 0 has {values[0]!r}, process {other} {values[other]!r}")
+    if words:
+        raise ValueError(
+            f"processes: expected the same {what} in all, but {'; '.join(words)}; give "
+            "all of them the same"
         )

@@ -156,6 +156,39 @@ def refused(rank: int, folder: Path) -> Any:
     ]
 
 
+DISAGREEMENTS: list[dict[str, Any]] = [
+    {"seed": [0, 1]},
+    {"batch_size": [32, 16]},
+    {"beta": [1.0, 2.0]},
+    {"steps": [20, 30]},
+    {"every": [2, 3]},
+    {"compile": ["eager", "recorded"]},
+    {"lr_schedule": [None, warm_up]},
+]
+
+
+def disagreeing(rank: int, folder: Path) -> list[str]:
+    """Return what is said in this process where another has other settings, data or networks."""
+
+    def said(pair: Any, data: Any, **options: Any) -> str:
+        try:
+            quiet(pair, data, **{"steps": 20, "every": 5, "batch_size": 32} | options)
+        except ValueError as error:
+            return str(error)
+        return ""
+
+    pair, (x, noise) = pair_and_data()
+    found = []
+    for setting in DISAGREEMENTS:
+        found.append(said(pair, (x, noise), **{name: v[rank] for name, v in setting.items()}))
+    found.append(said(pair, (x[: 90 - 20 * rank], noise[: 90 - 20 * rank])))
+    found.append(said(pair, (x + rank, noise)))
+    pair.encoder = torch.nn.Sequential(torch.nn.Linear(6, 8 + rank), torch.nn.Linear(8 + rank, 2))
+    found.append(said(pair, (x, noise)))
+    found.append(said(*pair_and_data(), steps=1))
+    return found
+
+
 def _zero_division(said: Callable[..., str], broken: Any) -> str:
     try:
         return said(steps=1, callbacks=broken)
