@@ -2,14 +2,11 @@
 
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyro
-import pyro.util
 import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
@@ -22,15 +19,12 @@ from pyro_bvae.training.adam import in_single_steps
 from pyro_bvae.training.compiler_cache import note_compiled
 from pyro_bvae.training.convolutions import decompositions
 from pyro_bvae.training.direct import direct
+from pyro_bvae.training.quiet import DataDependent, quiet_pyro
 
 aten = torch.ops.aten
 COMPILING = {"fallback_random": True, "size_asserts": False}
 UNREPLAYABLE = {aten.mkldnn_rnn_layer.default}
 OUTSIDE_READS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
-
-
-class DataDependent(RuntimeError):
-    """A step did what no graph can: most often, read a value that only its data can give."""
 
 
 @dataclass
@@ -105,7 +99,7 @@ def record(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> R
             outputs.extend(function(*tensors))
         return outputs
 
-    with _quiet_pyro(), warnings.catch_warnings():
+    with quiet_pyro(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         graph = make_fx(traced)(*(tensor.detach() for tensor in inputs))
     live = _live_as_placeholders(graph)
@@ -190,31 +184,6 @@ def reason(error: BaseException) -> str:
     what = what if isinstance(error, DataDependent) else f"{type(error).__name__}: {what}"
     line = f": {frame.line}" if frame.line else ""
     return f"{what} ({frame.filename}:{frame.lineno}{line})"
-
-
-@contextmanager
-def _quiet_pyro() -> Iterator[None]:
-    """Switch off the checks of values in Pyro and torch, which read them; refuse seeds."""
-    patched = [
-        (pyro.util, "torch_isnan", lambda value: False),
-        (pyro.util, "torch_isinf", lambda value: False),
-        (torch.distributions.Distribution, "_validate_sample", lambda self, value: None),
-        (torch, "manual_seed", _refuse_seed),
-        (torch, "set_rng_state", _refuse_seed),
-    ]
-    saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patched]
-    try:
-        for owner, name, function in patched:
-            setattr(owner, name, function)
-        with pyro.validation_enabled(False):
-            yield
-    finally:
-        for owner, name, function in saved:
-            setattr(owner, name, function)
-
-
-def _refuse_seed(*_: Any) -> None:
-    raise DataDependent("the random generator is set, which no graph can do")
 
 
 def _shape_depends_on_data(func: Any, args: Any) -> bool:
