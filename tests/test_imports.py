@@ -10,7 +10,7 @@ import pytest
 import pyro_bvae
 
 ROOT = Path(pyro_bvae.__file__).parent
-FREE = {"types", "scale", "checks"}
+FREE = {"types", "scale", "checks", "images"}
 BELOW = {
     "networks": set(),
     "theory": set(),

@@ -6,9 +6,10 @@ from typing import NamedTuple
 from torch import nn
 
 from pyro_bvae.checks import check_latents
+from pyro_bvae.images import FEW
 from pyro_bvae.networks.base import Decoder, Encoder, dense
 from pyro_bvae.networks.layout import FromImages, ToImages
-from pyro_bvae.networks.transposed import FEW, NarrowConvTranspose2d
+from pyro_bvae.networks.transposed import NarrowConvTranspose2d
 
 
 class _Architecture(NamedTuple):

@@ -1,13 +1,12 @@
 """A transposed convolution to few channels, as matrix product and overlapping sum."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-FEW = 4
+from pyro_bvae.images import columns, is_narrow
 
 
 class NarrowConvTranspose2d(nn.ConvTranspose2d):
@@ -41,39 +40,6 @@ class NarrowConvTranspose2d(nn.ConvTranspose2d):
             dtype = torch.get_autocast_dtype("cpu")
         weight, bias = self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
         return _Columns.apply(input.to(dtype), weight, bias, self.stride, self.padding)
-
-
-def is_narrow(
-    x: Tensor, weight: Tensor, dilation: Sequence[int], output_padding: Sequence[int], groups: int
-) -> bool:
-    """Whether a transposed convolution is one that `columns` does sooner."""
-    return (
-        x.dim() == 4
-        and x.device.type == "cpu"
-        and weight.shape[1] <= FEW
-        and groups == 1
-        and all(d == 1 for d in dilation)
-        and not any(output_padding)
-    )
-
-
-def columns(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-) -> Tensor:
-    """Return a transposed convolution as matrix product and overlapping sum."""
-    n, inputs, height, width = x.shape
-    kernel = (weight.shape[2], weight.shape[3])
-    rows, across = (
-        (length - 1) * s - 2 * p + k
-        for length, s, p, k in zip((height, width), stride, padding, kernel, strict=True)
-    )
-    product = weight.flatten(1).t() @ x.reshape(n, inputs, height * width)
-    y = F.fold(product, (rows, across), kernel, padding=tuple(padding), stride=tuple(stride))
-    return y if bias is None else y + bias[:, None, None]
 
 
 class _Columns(torch.autograd.Function):

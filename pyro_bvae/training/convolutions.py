@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.fx.experimental.proxy_tensor import disable_proxy_modes_tracing
 from torch.utils._pytree import tree_map
 
-from pyro_bvae.networks.layout import channels_last, in_order
-from pyro_bvae.networks.transposed import columns, is_narrow
+from pyro_bvae.images import channels_last, columns, in_order, is_narrow
 
 aten = torch.ops.aten
 MOST_SHIFTS = 16

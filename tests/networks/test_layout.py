@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from pyro_bvae.images import channels_last
 from pyro_bvae.networks import conv_decoder, conv_encoder, residual_decoder, residual_encoder
-from pyro_bvae.networks.layout import FromImages, ToImages, channels_last
+from pyro_bvae.networks.layout import FromImages, ToImages
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torch.fx.experimental.proxy_tensor import make_fx
 
+from pyro_bvae.images import FEW
 from pyro_bvae.networks import conv_decoder
-from pyro_bvae.networks.transposed import FEW, NarrowConvTranspose2d
+from pyro_bvae.networks.transposed import NarrowConvTranspose2d
 
 LAYERS = [
     ((8, 1, 4, 2, 1), {}),
