@@ -2,14 +2,20 @@
 
 import dis
 import sys
+from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
-SCALARS = (bool, int, float, complex, str, bytes, type(None), np.generic)
+SCALARS = (
+    *(bool, int, float, complex, str, bytes, type(None)),
+    *(np.generic, torch.dtype, torch.device),
+)
+SEQUENCES = (list, tuple, deque)
 LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
 OF_MODULES = frozenset(vars(nn.Module())) | {"training"}
 HERE = __name__.partition(".")[0] + "."
@@ -20,8 +26,8 @@ MOST, DEEP = 256, 3
 class PythonState:
     """The values around some functions: in closures, globals, objects, classes and modules.
 
-    Scalars, and what lists and dictionaries hold, are compared by value; functions, modules,
-    objects of the user's own classes and tensors that a recording holds by identity. What
+    Scalars, and what lists, sets, dictionaries and arrays hold, are compared by value; functions,
+    modules, objects of the user's own classes and tensors that a recording holds by identity. What
     functions reach through these counts too; of an object, the attributes that code of theirs
     names. Not looked at are containers of more than 256 elements, what is more than three objects
     away, and what libraries keep to themselves.
@@ -80,7 +86,12 @@ class PythonState:
             return value
         if isinstance(value, Tensor):
             return id(value) if id(value) in self._held else IGNORED
-        if isinstance(value, dict | list | tuple):
+        if isinstance(value, np.ndarray):
+            few = value.size <= MOST
+            return (value.dtype.str, value.shape, value.tobytes()) if few else IGNORED
+        if isinstance(value, set | frozenset) and len(value) <= MOST:
+            return {part if isinstance(part, SCALARS) else id(part) for part in value}
+        if isinstance(value, (dict, *SEQUENCES)):
             if len(value) > MOST or depth > DEEP:
                 return IGNORED
             keys = list(value) if isinstance(value, dict) else None
@@ -106,7 +117,7 @@ class PythonState:
             for name in vars(value).keys() - OF_MODULES:
                 self._note(vars(value), name, depth + 1)
             self._visit_methods(type(value), depth)
-        elif isinstance(value, dict | list | tuple):
+        elif isinstance(value, (dict, set, frozenset, *SEQUENCES)):
             for part in value.values() if isinstance(value, dict) else value:
                 self._visit(part, depth) if len(value) <= MOST else None
         elif isinstance(value, ModuleType | type):
@@ -117,6 +128,7 @@ class PythonState:
         else:
             self._visit_methods(type(value), depth)
             self._objects.append((getattr(value, "__dict__", {}), depth + 1))
+            self._objects.append((_Slots(value), depth + 1))
 
     def _visit_methods(self, owner: type, depth: int) -> None:
         for cls in filter(_is_own, owner.__mro__):
@@ -154,11 +166,33 @@ class _Cell(dict[str, Any]):
             return missing
 
 
+class _Slots(Mapping[str, Any]):
+    """The attributes of an object that lie in slots."""
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
+        self._names = {n for names in slots for n in ((names,) if type(names) is str else names)}
+
+    def __getitem__(self, name: str) -> Any:
+        """Return one; KeyError if it is not set."""
+        try:
+            return object.__getattribute__(self._value, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._names if hasattr(self._value, name))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 def _is_open(value: Any) -> bool:
     """Whether a value may change while it stays the same object."""
     if isinstance(value, tuple):
         return any(map(_is_open, value))
-    return isinstance(value, dict | list)
+    return isinstance(value, (dict, list, deque, set, np.ndarray))
 
 
 def _is_own(value: Any) -> bool:

@@ -25,6 +25,7 @@ aten = torch.ops.aten
 COMPILING = {"fallback_random": True, "size_asserts": False}
 UNREPLAYABLE = {aten.mkldnn_rnn_layer.default}
 OUTSIDE_READS = {torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.__array__}
+SPLITS = {torch.tensor_split, torch.Tensor.tensor_split}
 
 
 @dataclass
@@ -122,6 +123,9 @@ class ItemsAsTensors(TorchFunctionMode):
             return value if value.device.type == "mps" else value.to(torch.float64)
         if func is torch.nn.functional.one_hot and len(args) == 2:
             return (args[0].unsqueeze(-1) == torch.arange(args[1], device=args[0].device)).long()
+        given = (*args[1:], *(kwargs or {}).values())
+        if func in SPLITS and any(isinstance(each, Tensor) for each in given):
+            raise DataDependent("tensor_split reads the values of its indices")
         if func in OUTSIDE_READS:
             raise DataDependent(f"Tensor.{func.__name__} reads a tensor's values")
         return func(*args, **(kwargs or {}))

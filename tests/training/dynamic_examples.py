@@ -70,6 +70,9 @@ READING = {
     "x.numpy()": reading(lambda x, n: x.numpy().sum()),
     "len(x[x > 0])": reading(lambda x, n: len(x[x > 0])),
     "len(nonzero(x))": reading(lambda x, n: len(torch.nonzero(x))),
+    "tensor_split": reading(
+        lambda x, n: torch.tensor_split(x.flatten(), (x[0, :1] > 0).long())[1].sum()
+    ),
     "a random Python number": reading(lambda x, n: np.random.rand()),
     "a random array": reading(lambda x, n: torch.from_numpy(np.random.rand(1)).sum()),
     "a count of steps": reading(lambda x, n: n % 5),

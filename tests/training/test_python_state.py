@@ -1,8 +1,10 @@
 """Numbers around model and guide that change are noticed; what does not matter is not."""
 
+from collections import deque
 from functools import partial
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -160,3 +162,45 @@ def test_tensors_that_a_recording_holds_may_not_be_replaced():
     assert state.is_current()
     held = torch.zeros(())
     assert not state.is_current()
+
+
+class Slotted:
+    __slots__ = ("other", "rate")
+
+    def __init__(self):
+        self.rate = 1.0
+
+    def model(self):
+        return self.rate
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ({1, 2}, lambda s: s.add(3)),
+        (deque([1, 2]), lambda d: d.append(3)),
+        (np.zeros(3), lambda a: a.fill(1.0)),
+        ([torch.float32], lambda d: d.__setitem__(0, torch.float64)),
+        ([torch.device("cpu")], lambda d: d.__setitem__(0, torch.device("meta"))),
+    ],
+)
+def test_containers_that_change_in_place(value, change):
+    state = state_of(lambda: value)
+    assert state.is_current()
+    change(value)
+    assert not state.is_current()
+
+
+def test_attributes_in_slots():
+    pair = Slotted()
+    state = state_of(pair.model)
+    assert state.is_current()
+    pair.rate = 2.0
+    assert not state.is_current()
+
+
+def test_large_arrays_are_not_looked_at():
+    values = np.zeros(257)
+    state = state_of(lambda: values)
+    values[0] = 1.0
+    assert state.is_current()
