@@ -61,7 +61,10 @@ class Plan:
 
 
 class Plans:
-    """The plan for each kind of arguments, and which kind came last, how many times in a row."""
+    """The plan for each kind of arguments, and which kind came last, how many times in a row.
+
+    Beyond 64 kinds, those go that were not recorded, and then those that came longest ago.
+    """
 
     def __init__(self) -> None:
         self._plans: dict[Any, Plan] = {}
@@ -73,13 +76,16 @@ class Plans:
         """Return the plan for arguments like these, made if they are new."""
         self._count = self._count + 1 if call.key == self._last else 1
         self._last = call.key
-        plan = self._plans.get(call.key)
+        plan = self._plans.pop(call.key, None)
         if plan is None:
-            plan = self._plans[call.key] = Plan(first=call.structure not in self._structures)
+            plan = Plan(first=call.structure not in self._structures)
             self._structures.add(call.structure)
+        self._plans[call.key] = plan
         plan.often = plan.first or self._count >= IN_A_ROW
         if len(self._plans) > MOST:
             self._plans = {key: p for key, p in self._plans.items() if p.recorded or p is plan}
+        if len(self._plans) > MOST:
+            del self._plans[next(iter(self._plans))]
         return plan
 
     def too_many(self) -> bool:
