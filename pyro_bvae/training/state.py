@@ -12,6 +12,7 @@ from torch import Tensor
 
 State = Any
 TENSOR, TUPLE, DICT = "$tensor", "$tuple", "$dict"
+TEXT = "json"
 
 
 @runtime_checkable
@@ -26,7 +27,9 @@ class Stateful(Protocol):
 
 
 def to_bytes(state: State) -> bytes:
-    """Write a state as one safetensors file, whose metadata hold all but the tensors as JSON.
+    """Write a state as one safetensors file, where one tensor is all but the tensors as JSON.
+
+    A safetensors header has at most 100 MB, which a long history outgrows.
 
     Raises: TypeError, with the place, if there is something else in it.
 
@@ -35,8 +38,8 @@ def to_bytes(state: State) -> bytes:
     {'weight': tensor([1., 1.]), 'betas': (0.9, 0.999), 'steps': {0: inf}}
     """
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_packed(state, "state", tensors))
-    return save(tensors, {"state": text})
+    text = json.dumps(_packed(state, "state", tensors)).encode()
+    return save(tensors | {TEXT: torch.frombuffer(bytearray(text), dtype=torch.uint8)})
 
 
 def from_bytes(content: bytes) -> State:
@@ -48,8 +51,7 @@ def from_bytes(content: bytes) -> State:
     """
     try:
         tensors = load(content)
-        size = int.from_bytes(content[:8], "little")
-        text = json.loads(content[8 : 8 + size])["__metadata__"]["state"]
+        text = tensors.pop(TEXT).numpy().tobytes()
         return _unpacked(json.loads(text), tensors)
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(

@@ -205,3 +205,9 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path):
     Run(tmp_path).checkpoints.save(1, {"version": 0})
     with pytest.raises(ValueError, match="this version of pyro_bvae"):
         Run(tmp_path).newest_state()
+
+
+def test_a_long_history_is_a_state_too():
+    """Its text is longer than the 100 MB that safetensors allows a header."""
+    state = {"rows": ["x" * 1000] * 110_000}
+    assert from_bytes(to_bytes(state)) == state
