@@ -81,3 +81,17 @@ def narrowed(c: float, latents: int = 1) -> Pair:
             pyro.sample("z", dist.Normal(x / 2, (c / 2) ** 0.5).to_event(1))
 
     return Pair(model, guide)
+
+
+def of_y_given_x() -> Pair:
+    """A model of y, as an information bottleneck is, whose posterior is p(z|y)."""
+
+    def model(x: Tensor, y: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
+
+    def guide(x: Tensor, y: Tensor) -> None:
+        with pyro.plate("data", len(x)):
+            pyro.sample("z", dist.Normal(x, 1.0))
+
+    return Pair(model, guide)

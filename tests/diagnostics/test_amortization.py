@@ -1,13 +1,20 @@
 """The amortisation and approximation gaps of linear models, which are known exactly."""
 
-import pyro
-import pyro.distributions as dist
 import pytest
 import torch
 
 from pyro_bvae import tempered, theory
 from pyro_bvae.diagnostics import amortization_gap
-from tests.diagnostics.pairs import EXACT, Setting, X, as_functions, as_vae, diagonal, orthogonal
+from tests.diagnostics.pairs import (
+    EXACT,
+    Setting,
+    X,
+    as_functions,
+    as_vae,
+    diagonal,
+    of_y_given_x,
+    orthogonal,
+)
 from tests.truths import NOISE
 
 DATA = X.repeat(4, 1) * torch.tensor([[1.0], [0.0], [-2.0], [0.5]], dtype=torch.float64)
@@ -103,13 +110,5 @@ def test_refuses_options_that_would_change_nothing():
 
 
 def test_the_printed_line_names_what_is_observed():
-    def model(x, y):
-        with pyro.plate("data", len(x)):
-            pyro.sample("y", dist.Normal(pyro.sample("z", dist.Normal(0.0, 1.0)), 1.0), obs=y)
-
-    def guide(x, y):
-        with pyro.plate("data", len(x)):
-            pyro.sample("z", dist.Normal(x, 1.0))
-
-    found = amortization_gap((model, guide), (X[:, 0], X[:, 0]), num_samples=2, steps=1)
+    found = amortization_gap(of_y_given_x(), (X[:, 0], X[:, 0]), num_samples=2, steps=1)
     assert "guide against p(z|y)," in str(found)

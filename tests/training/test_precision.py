@@ -1,4 +1,4 @@
-"""Networks run in bfloat16 and channels last where asked, everything else as ever."""
+"""Networks run in bfloat16 where asked, everything else as ever."""
 
 import threading
 
