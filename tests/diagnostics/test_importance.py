@@ -153,7 +153,7 @@ def test_the_worst_data_are_found():
             pyro.sample("z", dist.Normal(x / 2, 0.5**0.5 / (1 + x.abs())).to_event(1))
 
     x = torch.tensor([[0.0], [3.0], [0.5], [9.0]])
-    found = importance(of_y_given_x(), x, num_samples=4000)
+    found = importance((model, guide), x, num_samples=4000)
     assert found.worst().tolist() == [3, 1, 2, 0]
     assert found.worst(1).tolist() == [3]
     assert found.verdicts()[0] == "exact"
@@ -209,7 +209,7 @@ def test_a_model_that_mixes_up_draws_and_data_is_run_one_draw_at_a_time():
     x = torch.randn(3, 3)
     assert not Sampler((model, guide), x).stacks
     before = norm.running_mean.clone()
-    importance(of_y_given_x(), x, num_samples=30)
+    importance((model, guide), x, num_samples=30)
     assert norm.training
     assert torch.equal(norm.running_mean, before)
 
@@ -228,7 +228,7 @@ def test_dimensions_of_plates_may_lie_elsewhere():
             pyro.sample("z", dist.Normal(x.mean(1, keepdim=True) * 4 / 5, 5**-0.5))
 
     x = torch.randn(6, 4)
-    found = importance(of_y_given_x(), x, num_samples=30)
+    found = importance((model, guide), x, num_samples=30)
     covariance = torch.eye(4) + torch.ones(4, 4)
     exact = torch.distributions.MultivariateNormal(torch.zeros(4), covariance).log_prob(x)
     assert found.exact.all()
@@ -314,4 +314,4 @@ def test_the_printed_line_names_what_is_observed():
     assert "∝ p(z) p(y|z)^(1/2)" in str(
         importance(of_y_given_x(), data, num_samples=25, target="tempered", beta=2.0)
     )
-    assert "guide against p(z|y) of" in str(calibration((model, guide), data, num_samples=19))
+    assert "guide against p(z|y) of" in str(calibration(of_y_given_x(), data, num_samples=19))
