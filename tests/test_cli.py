@@ -15,7 +15,7 @@ from pyro_bvae.cli import main
 from pyro_bvae.datasets import Sprites
 from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe, load
-from pyro_bvae.training import Run
+from pyro_bvae.training.session import Session
 
 
 @pytest.fixture(scope="module")
@@ -200,14 +200,15 @@ def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, capsys,
     """Ctrl-C at the 20th record, and `--resume` with nothing but the directory."""
     options = ["--data", "digits", "--net", "mlp", "--latents", "2", "--steps", "40"]
     assert main(["train", str(tmp_path / "whole"), *options]) == 0
-    write, pressed = Run.write_json, []
+    add = Session.add
 
-    def press(run, name, content):
-        write(run, name, content)
-        if name == "history.json" and len(content["step"]) == 20 and not pressed:
-            pressed.append(signal.raise_signal(signal.SIGINT))
+    def press(session, record):
+        add(session, record)
+        if record.step == 20:
+            monkeypatch.setattr(Session, "add", add)
+            signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(Run, "write_json", press)
+    monkeypatch.setattr(Session, "add", press)
     capsys.readouterr()
     broken = str(tmp_path / "broken")
     assert main(["train", broken, *options]) == 130

@@ -63,9 +63,13 @@ class Run:
         return self.checkpoints.folder.is_dir() and not len(self.checkpoints)
 
     def write_json(self, name: str, content: Mapping[str, Any]) -> None:
-        """Write a JSON file."""
-        text = json.dumps(content, indent=1, default=_plain)
-        replace(self.path / name, text.encode())
+        """Write a JSON file, with a line for each entry."""
+        self.write_encoded(name, {k: json.dumps(v, default=_plain) for k, v in content.items()})
+
+    def write_encoded(self, name: str, content: Mapping[str, str]) -> None:
+        """Write a JSON file of values that are JSON already."""
+        lines = [f"{json.dumps(key)}: {value}" for key, value in content.items()]
+        replace(self.path / name, ("{\n " + ",\n ".join(lines) + "\n}").encode())
 
     def read_json(self, name: str) -> dict[str, Any]:
         """Read a JSON file."""
@@ -83,7 +87,7 @@ class Run:
         replace(self.path / (BEST if best else WEIGHTS), save(plain_tensors(weights)))
 
     def read_weights(self, *, best: bool = False) -> dict[str, Tensor]:
-        """Read named tensors: those of the last record, or of the best.
+        """Read named tensors: the last that were written, or those of the best record.
 
         The best record has the lowest "validation_loss", or "loss" in a run without validation
         data. While β changes, losses are of different β, and the best is of little use.

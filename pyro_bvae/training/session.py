@@ -2,17 +2,19 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from torch import Tensor, nn
 
 from pyro_bvae.training.callbacks import Callback, Record, load_states, states_of
 from pyro_bvae.training.distributed import Meetings
-from pyro_bvae.training.history import Values, as_arrays
+from pyro_bvae.training.history import Values
 from pyro_bvae.training.loop import Loop
-from pyro_bvae.training.run import HISTORY, SETTINGS, VERSION, Run
+from pyro_bvae.training.outputs import Outputs
+from pyro_bvae.training.pace import Pace
+from pyro_bvae.training.run import SETTINGS, VERSION, Run
 from pyro_bvae.training.settings import check_alike, check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
@@ -23,20 +25,34 @@ SHARE = 0.05
 
 
 def run_files(path: str | Path | None, *, overwrite: bool, resume: bool, keep: int) -> Run | None:
-    """Return the files of a run, None without a path; ValueError if the wishes contradict."""
+    """Return the files of a run, None without a path.
+
+    Raises: TypeError, ValueError or NotADirectoryError if the path is none to a directory;
+        ValueError if the wishes contradict.
+    """
     if resume and (overwrite or path is None):
         raise ValueError(
             "resume: expected a run to go on with, got "
             + ("overwrite=True as well" if overwrite else "no run=, the directory it is in")
         )
-    return None if path is None else Run(path, keep=keep)
+    if path is None:
+        return None
+    if not isinstance(path, str | Path):
+        raise TypeError(f"run: expected a path (str or Path) or None, got {type(path).__name__}")
+    if path == "":
+        raise ValueError('run: expected the path of a directory, got ""; name one, or leave it out')
+    files = next((p for p in (Path(path), *Path(path).parents) if p.is_file()), None)
+    if files is not None:
+        raise NotADirectoryError(f"run: expected a directory, got the file {files}; name another")
+    return Run(path, keep=keep)
 
 
 class Session:
     """What happens around the steps of one run.
 
-    Weights and history are written at every record. Checkpoints are written at most every
-    `SECONDS`, and so rarely that they take no more than `SHARE` of the time; and at the end.
+    Weights and history are written at records, checkpoints (and weights and history with them) at
+    most every `SECONDS`: each of the two so rarely that it takes no more than `SHARE` of the time.
+    All is written at the end, and the history also where an error ends the training.
 
     Args:
         loop: which takes the steps.
@@ -62,9 +78,9 @@ class Session:
         self.settings = settings
         self.rows: list[Values] = []
         self.stopped = self._ending = False
-        self._before = 0.0
-        self._start = self._saved = time.perf_counter()
-        self._cost = 0.0
+        self._before, self._start = 0.0, time.perf_counter()
+        self._outputs = None if files is None else Outputs(files, share=SHARE)
+        self._pace = Pace(share=SHARE, least=SECONDS)
 
     def start(self, state: State | None, *, overwrite: bool, resume: bool) -> None:
         """Make the directory, or go on with the run whose state this is.
@@ -81,13 +97,22 @@ class Session:
         )
         if state is None:
             self.loop.begin()
-        self._start = self._saved = time.perf_counter()
+        self._start = time.perf_counter()
+        self._pace.begin()
 
     def follow(self, steps: int, asked: Requests, *, progress: bool) -> None:
         """Take the steps that are missing, until a callback or a signal ends it."""
         if self.stopped:
             return
+        try:
+            self._follow(steps, asked, progress=progress)
+        except BaseException:
+            with suppress(OSError):
+                self._write_waiting()
+            raise
+        self.group.from_first(self._write_waiting)
 
+    def _follow(self, steps: int, asked: Requests, *, progress: bool) -> None:
         meet = Meetings(self.group)
 
         def pause() -> bool:
@@ -112,7 +137,7 @@ class Session:
         return self._before + time.perf_counter() - self._start
 
     def add(self, record: Record) -> None:
-        """Keep a record, write what it shows, and call the callbacks."""
+        """Keep a record, write what there is if it is time, and call the callbacks."""
         self.rows.append(record.values)
         self.stopped = self.group.from_first(lambda: self._show(record))
 
@@ -126,36 +151,34 @@ class Session:
         self.files.write_json(SETTINGS, self.settings)
 
     def _show(self, record: Record) -> bool:
-        if self.files:
-            weights = self._weights()
-            self.files.write_weights(weights)
-            if _is_best(self.rows):
-                self.files.write_weights(weights, best=True)
-            self.files.write_json(HISTORY, as_arrays(self.rows))
+        if self._outputs:
+            self._outputs.add(record.values, self._weights())
         with own_randomness(self.loop.device):
             answers = [callback(record) for callback in self.callbacks]
         return any(answers)
 
     def is_due(self) -> bool:
         """Whether it is time for a checkpoint."""
-        waited = time.perf_counter() - self._saved
-        return self.files is not None and waited >= max(SECONDS, self._cost / SHARE)
+        return self.files is not None and self._pace.is_due()
 
     def save(self) -> None:
-        """Write a checkpoint and the weights, unless these are not finite."""
+        """Write weights, history and a checkpoint, unless weights are not finite."""
         if self.files is None or not self.loop.is_finite():
             return
-        start = time.perf_counter()
-        state = self.state()
-        self.group.from_first(lambda: self._write(state))
-        self._saved = time.perf_counter()
-        self._cost = self._saved - start
+        with self._pace.timed():
+            state = self.state()
+            self.group.from_first(lambda: self._write(state))
 
     def _write(self, state: State) -> None:
-        if self.files:
-            self.files.checkpoints.save(self.loop.step, state)
+        """Write the checkpoint last: it need not have the best weights, as the files have them."""
+        if self.files and self._outputs:
             with self.loop.averaged():
-                self.files.write_weights(self._weights())
+                self._outputs.write(self._weights())
+            self.files.checkpoints.save(self.loop.step, state)
+
+    def _write_waiting(self) -> None:
+        if self._outputs:
+            self._outputs.write_waiting()
 
     def state(self) -> State:
         """Return all that the rest of the run depends on."""
@@ -173,6 +196,8 @@ class Session:
         """Go on from there."""
         self.rows, self.stopped = state["rows"], state["stopped"]
         self._before = state["seconds"]
+        if self._outputs:
+            self._outputs.load(self.rows)
         load_states(self.callbacks, state["callbacks"])
         self.loop.load_state(state["loop"])
 
@@ -180,10 +205,3 @@ class Session:
         """Return the module's state, or the parameters that the pair showed to Pyro."""
         pair = self.loop.pair
         return pair.state_dict() if isinstance(pair, nn.Module) else self.loop.svi.parameters
-
-
-def _is_best(rows: list[Values]) -> bool:
-    """Whether the last record has the lowest validation loss, or loss, of all."""
-    name = "validation_loss" if "validation_loss" in rows[-1] else "loss"
-    losses = [cast(float, row[name]) for row in rows]
-    return losses[-1] <= min(losses)
