@@ -13,6 +13,7 @@ from pyro_bvae.diagnostics import disentanglement_scores
 from pyro_bvae.recipe import Recipe
 from pyro_bvae.report import summary, write_report
 from pyro_bvae.training import Fit, Group, OtherProcessError, Run, launched_group
+from pyro_bvae.training.notices import said
 
 HELP = {
     "data": f"{', '.join(recipes.DATASETS)}, or a path: dSprites .npz, .npy array, image folder",
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OtherProcessError:
         return 2
     except (ValueError, TypeError, OSError, EOFError, FloatingPointError) as error:
-        print(f"pyro-bvae {given.command}: {error}", file=sys.stderr)
+        print(f"pyro-bvae {given.command}: {said(error)}", file=sys.stderr)
         return 2
 
 

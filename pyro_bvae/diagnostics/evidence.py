@@ -16,6 +16,7 @@ from pyro.util import get_rng_state, set_rng_state
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from pyro_bvae.training.notices import said
 from pyro_bvae.training.parameters import parameters_in
 from pyro_bvae.training.surroundings import Modules
 from pyro_bvae.types import Pair
@@ -92,7 +93,7 @@ def gather(pair: Pair, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Evid
         return Finding(
             "run",
             "problem",
-            f"The {part} raised {type(error).__name__}: {error}",
+            f"The {part} raised {type(error).__name__}: {said(error)}",
             f"Call the {part} by hand with these arguments; model and guide take the same ones.",
         )
     return Evidence(pair, args, kwargs, prune_subsample_sites(guide), prune_subsample_sites(model))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from pyro_bvae.diagnostics.evidence import Evidence, Finding, Gradients, gradients, names, unchanged
 from pyro_bvae.objectives import ELBO
+from pyro_bvae.training.notices import said
 from pyro_bvae.training.svi import CompiledSVI
 
 _DRAWS = 32
@@ -166,7 +167,7 @@ def _losses(evidence: Evidence, estimator: Any) -> Tensor | str:
         try:
             found.append(evidence.call(estimator.loss))
         except Exception as error:
-            return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            return f"{type(error).__name__}: {' '.join(said(error).split())}"
     return torch.tensor(found, dtype=torch.float64)
 
 
@@ -186,7 +187,7 @@ def _static(evidence: Evidence) -> Finding:
             svi.step(*evidence.args, **evidence.kwargs)
         why = svi.fallback
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        why = f"{type(error).__name__}: {said(error)}"
     if why is not None:
         return Finding(
             "static",

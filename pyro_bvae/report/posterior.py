@@ -19,6 +19,7 @@ from pyro_bvae.models import VAE
 from pyro_bvae.report.page import bullets, paragraph, picture, section, side_by_side
 from pyro_bvae.report.summary import some
 from pyro_bvae.report.words import number
+from pyro_bvae.training.notices import said
 from pyro_bvae.training.source import read
 
 _WEIGHED, _DRAWS = 24, 200
@@ -35,7 +36,7 @@ def posterior_section(vae: VAE, data: Source, *, seed: int) -> str:
         ranked = calibration(vae, x, num_simulations=_SIMULATIONS, num_samples=99, seed=seed)
         codes = collapse(vae, x, compared=_COMPARED, seed=seed)
     except ValueError as error:
-        return section(_HEADING, paragraph(f"The posterior could not be tested: {error}."))
+        return section(_HEADING, paragraph(f"The posterior could not be tested: {said(error)}."))
     return _section(weighed, ranked, codes, worst=_worst(x[:_WEIGHED], weighed))
 
 

@@ -1,10 +1,12 @@
 """What a trainer that records its steps has to say."""
 
+import re
 import sys
 import warnings
 from pathlib import Path
 
 HERE = str(Path(__file__).parent)
+PAGES = r"\n\s*Trace Shapes:|\. This could be because the operator"
 
 
 class FallbackWarning(UserWarning):
@@ -13,6 +15,17 @@ class FallbackWarning(UserWarning):
 
 class RecompileWarning(UserWarning):
     """A step is compiled once more, for arguments of another kind."""
+
+
+def said(error: BaseException) -> str:
+    r"""Return an error's words, without the pages of shapes or backends that libraries add to them.
+
+    These are what Pyro's traces put below an error, and torch's list of who has an operation.
+
+    >>> said(ValueError("a scale below 0\n  Trace Shapes:\n   Param Sites:"))
+    'a scale below 0'
+    """
+    return re.split(PAGES, str(error), maxsplit=1)[0]
 
 
 def warn(message: str, category: type[Warning]) -> None:

@@ -19,6 +19,7 @@ from pyro_bvae.training.adam import in_single_steps
 from pyro_bvae.training.compiler_cache import note_compiled
 from pyro_bvae.training.convolutions import decompositions
 from pyro_bvae.training.direct import direct
+from pyro_bvae.training.notices import said
 from pyro_bvae.training.quiet import DataDependent, quiet_pyro
 
 aten = torch.ops.aten
@@ -184,7 +185,7 @@ def reason(error: BaseException) -> str:
     for prefixes in ((*inner, str(library.parent)), inner):
         frames = [f for f in frames if not f.filename.startswith(prefixes)] or frames
     frame = frames[-1]
-    what, *_ = str(error).split("\nTrace Shapes:")
+    what = said(error)
     what = what if isinstance(error, DataDependent) else f"{type(error).__name__}: {what}"
     line = f": {frame.line}" if frame.line else ""
     return f"{what} ({frame.filename}:{frame.lineno}{line})"
