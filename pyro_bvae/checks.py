@@ -1,6 +1,8 @@
 """Checks at the door that several parts share."""
 
+import inspect
 import math
+from collections.abc import Callable
 from numbers import Integral, Real
 from typing import Any
 
@@ -27,6 +29,20 @@ def check_number(value: Any, name: str, *, positive: bool = False) -> float:
         expected = f"a finite number {'> 0' if positive else '>= 0'}"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return float(value)
+
+
+def check_takes(function: Callable[..., Any], name: str, what: str) -> None:
+    """Raise TypeError unless a function can be called with one argument, `what`."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError as error:
+        words = getattr(function, "__name__", type(function).__name__)
+        raise TypeError(
+            f"{name}: expected a callable of one argument, {what}, got {words}: {error}; fix other "
+            "arguments with functools.partial, or write a function of this one"
+        ) from error
+    except ValueError:
+        return  # some builtins do not tell their signature
 
 
 def check_data(x: Tensor, *, integers: bool = False) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast
 
-from pyro_bvae.checks import check_count
+from pyro_bvae.checks import check_count, check_takes
 from pyro_bvae.training.history import Values
 from pyro_bvae.training.state import State, Stateful
 from pyro_bvae.types import PairLike
@@ -43,14 +43,15 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     if not isinstance(callbacks, Sequence):
         raise TypeError(
             f"callbacks: expected a list of callables, got {type(callbacks).__name__}; put a "
-            "single one into a list"
+            "single one into a list, and for none pass callbacks=()"
         )
     for place, callback in enumerate(callbacks):
-        if not callable(callback):
+        if isinstance(callback, type) or not callable(callback):
             raise TypeError(
                 f"callbacks[{place}]: expected a callable that takes a Record, got "
                 f"{type(callback).__name__}; for a class, pass an instance of it"
             )
+        check_takes(callback, f"callbacks[{place}]", "a Record")
     return list(callbacks)
 
 

@@ -72,7 +72,7 @@ class CriticSVI(CompiledSVI):
             )
         super().__init__(model, guide, optim, PerDatum(objective), mode=mode, steps=steps)
         self.network = network
-        self._critic_optim = TorchOptim(critic_optim)
+        self._critic_optim = TorchOptim(critic_optim, name="critic_optim")
 
         def shown(*_: Tensor) -> None:
             register(network)

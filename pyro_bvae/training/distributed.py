@@ -10,12 +10,14 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from pyro_bvae.training.notices import said
+
 T = TypeVar("T")
 LISTEN_EVERY, MOST_STEPS = 0.1, 1000
 
 
 class OtherProcessError(RuntimeError):
-    """The first process failed at what it does for all."""
+    """Another process failed, at what all must be able to do or at what the first does for all."""
 
 
 class Group:
@@ -119,6 +121,27 @@ class Group:
         dist.all_gather_object(values, value)
         return values
 
+    @contextmanager
+    def agreeing(self) -> Iterator[None]:
+        """Do what sends no messages itself; where it fails in one process, it fails in all.
+
+        Raises: what is raised here; OtherProcessError where it is raised elsewhere only.
+        """
+        if self.size == 1:
+            yield
+            return
+        failure: Exception | None = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        found = self.gathered(failure and f"{type(failure).__name__}: {said(failure)}")
+        if failure is not None:
+            raise failure
+        for rank, words in enumerate(found):
+            if words is not None:
+                raise OtherProcessError(f"process {rank} failed: {words}")
+
     def from_first(self, make: Callable[[], T]) -> T:
         """Return, in all processes, what `make` returns in the first, the only one to call it.
 
@@ -132,7 +155,7 @@ class Group:
             try:
                 made[0] = make()
             except Exception as error:
-                failure, made[1] = error, f"{type(error).__name__}: {error}"
+                failure, made[1] = error, f"{type(error).__name__}: {said(error)}"
         dist.broadcast_object_list(made, src=0)
         if failure is not None:
             raise failure

@@ -16,12 +16,13 @@ from pyro_bvae.datasets.arrays import as_source
 from pyro_bvae.objectives import ELBO, Objective
 from pyro_bvae.training.allocator import kept_memory
 from pyro_bvae.training.batches import BatchOrder
+from pyro_bvae.training.beta_now import BetaNow
 from pyro_bvae.training.callbacks import Callback, check_callbacks
 from pyro_bvae.training.critic import CriticSVI, critic_adam, trainer
 from pyro_bvae.training.distributed import current_group
 from pyro_bvae.training.gradients import Gradients
 from pyro_bvae.training.history import as_arrays
-from pyro_bvae.training.loop import BetaNow, Loop
+from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.precision import prepared
@@ -147,9 +148,11 @@ def fit(
         progress: show a progress bar.
 
     Raises:
-        ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0; a
-            run to go on with that has other settings, or only damaged checkpoints.
-        TypeError: something else than a pair, an objective, callbacks or data.
+        ValueError: empty or unfit data, a batch larger than the data, an unsound pair, β < 0, an
+            optimiser that would train nothing; a run to go on with that has other settings, or
+            only damaged checkpoints.
+        TypeError: something else than a pair, an objective, an optimiser, callbacks or data.
+        OtherProcessError: one of these in another process only.
         FileExistsError: the directory holds a run already.
         OSError: the disk is full, say; the checkpoints before are intact.
         NonFiniteLossError: the loss or a parameter became NaN or infinite; what was saved
@@ -172,50 +175,52 @@ def fit(
     >>> result.history["loss"].shape
     (50,)
     """
-    steps, seed = check_count(steps, "steps"), check_seed(seed)
-    callbacks = check_callbacks(callbacks)
-    files = run_files(run, overwrite=overwrite, resume=resume, keep=keep)
     group = current_group()
-    state = group.from_first(files.newest_state) if files and resume else None
-    if every is None:
-        every = min(max(steps // 100, 1), 1000) if state is None else state["settings"]["every"]
-    every = check_count(every, "every")
-    objective = _checked(pair, objective or ELBO(), compile)
-    gradients = Gradients(accumulate=accumulate, clip_norm=clip_norm, group=group)
-    rates = None if lr_schedule is None else Rates(optim, lr_schedule)
-    moving = None if average is None else MovingAverage(average)
-    source, held_out = split(as_source(data), validation, seed=seed)
-    current = BetaNow(beta)
-    svi = trainer(
-        *tempered(prepared(pair, precision=precision, device=device_of(pair)), current.value),
-        rates or optim,
-        objective,
-        critic_optim=critic_optim,
-        mode=compile,
-        steps=steps if state is None else max(steps - state["loop"]["step"], 1),
-    )
-    svi.gradients = gradients
-    if isinstance(svi, CriticSVI):
-        svi.critic.gradients = Gradients(group=group)
-    order = torch.Generator().manual_seed(seed)
-    batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
-    group.check_batch(batches.batch_size, accumulate=gradients.accumulate)
-    loop = Loop(
-        pair,
-        source,
-        held_out,
-        svi=svi,
-        objective=objective,
-        beta=current,
-        batches=batches,
-        seed=seed,
-        every=every,
-        rates=rates,
-        average=moving,
-        group=group,
-    )
-    optimisers = {"optim": optim, "critic_optim": critic_optim, "lr_schedule": lr_schedule}
-    settings = settings_of(loop, **optimisers, steps=steps, compile=compile, precision=precision)
+    with group.agreeing():
+        steps, seed = check_count(steps, "steps"), check_seed(seed)
+        callbacks = check_callbacks(callbacks)
+        files = run_files(run, overwrite=overwrite, resume=resume, keep=keep)
+    state = group.from_first(lambda: files.newest_state() if files and resume else None)
+    with group.agreeing():
+        if every is None:
+            every = min(max(steps // 100, 1), 1000) if state is None else state["settings"]["every"]
+        every = check_count(every, "every")
+        objective = _checked(pair, ELBO() if objective is None else objective, compile)
+        gradients = Gradients(accumulate=accumulate, clip_norm=clip_norm, group=group)
+        rates = None if lr_schedule is None else Rates(optim, lr_schedule)
+        moving = None if average is None else MovingAverage(average)
+        source, held_out = split(as_source(data), validation, seed=seed)
+        current = BetaNow(beta)
+        svi = trainer(
+            *tempered(prepared(pair, precision=precision, device=device_of(pair)), current.value),
+            rates or optim,
+            objective,
+            critic_optim=critic_optim,
+            mode=compile,
+            steps=steps if state is None else max(steps - state["loop"]["step"], 1),
+        )
+        svi.gradients = gradients
+        if isinstance(svi, CriticSVI):
+            svi.critic.gradients = Gradients(group=group)
+        order = torch.Generator().manual_seed(seed)
+        batches = BatchOrder(len(source), batch_size=batch_size, generator=order)
+        group.check_batch(batches.batch_size, accumulate=gradients.accumulate)
+        loop = Loop(
+            pair,
+            source,
+            held_out,
+            svi=svi,
+            objective=objective,
+            beta=current,
+            batches=batches,
+            seed=seed,
+            every=every,
+            rates=rates,
+            average=moving,
+            group=group,
+        )
+        optims = {"optim": optim, "critic_optim": critic_optim, "lr_schedule": lr_schedule}
+        settings = settings_of(loop, **optims, steps=steps, compile=compile, precision=precision)
     session = Session(loop, callbacks, settings=settings, files=files)
     session.start(state, overwrite=overwrite, resume=resume)
     on_cpu = loop.device is None or loop.device.type == "cpu"

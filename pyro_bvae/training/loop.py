@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, cast
 
 import pyro
 import torch
@@ -10,10 +9,10 @@ from pyro import poutine
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from pyro_bvae.beta import Beta, SiteBetas
 from pyro_bvae.datasets.arrays import Source
 from pyro_bvae.objectives import Objective
 from pyro_bvae.training.batches import BatchOrder
+from pyro_bvae.training.beta_now import BetaNow
 from pyro_bvae.training.buffers import MovingBuffers, buffers_kept
 from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.distributed import Group
@@ -22,11 +21,13 @@ from pyro_bvae.training.history import NonFiniteLossError, Values, Window
 from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.names import constraints_of, modules_of, named_tensors, restore
 from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
+from pyro_bvae.training.optimisers import check_rate
 from pyro_bvae.training.parameters import parameters_in
 from pyro_bvae.training.randomness import randomness, set_randomness
 from pyro_bvae.training.rates import Rates
 from pyro_bvae.training.settings import check_alike
 from pyro_bvae.training.source import (
+    about,
     check_arguments,
     checked,
     device_of,
@@ -37,42 +38,7 @@ from pyro_bvae.training.source import (
 from pyro_bvae.training.state import State, Stateful
 from pyro_bvae.training.svi import CompiledSVI
 from pyro_bvae.training.words import outline
-from pyro_bvae.types import PairLike, Schedule
-
-
-class BetaNow:
-    """β during training: constant, or a 0-dim tensor that follows a schedule."""
-
-    def __init__(self, beta: Beta | SiteBetas | Schedule) -> None:
-        self.schedule = beta if callable(beta) and not isinstance(beta, Tensor) else None
-        self.value: Any = beta if self.schedule is None else torch.tensor(0.0)
-        self.advance(0)
-
-    def advance(self, step: int) -> None:
-        """Set β to the schedule's value at `step`; ValueError if that is negative or not finite."""
-        if self.schedule is not None:
-            beta = self.schedule(step)
-            if not 0 <= beta < float("inf"):
-                raise ValueError(
-                    f"beta: expected a schedule of finite numbers >= 0, got {beta} at step {step}"
-                )
-            self.value.fill_(beta)
-
-    def check(self, rows: list[Values]) -> None:
-        """Raise ValueError if β did not follow this schedule when these records were made."""
-        for row in rows if self.schedule is not None else ():
-            self.advance(int(cast(int, row["step"])) - 1)
-            if float(self.value) != row["beta"]:
-                raise ValueError(
-                    f"beta: the run was trained with {row['beta']} at step {row['step']}, this "
-                    f"schedule gives {float(self.value)}; give the same, or start another run"
-                )
-
-    def read(self) -> dict[str, float]:
-        """Return β now, under "beta", or "beta.SITE" where every site has its own."""
-        if isinstance(self.value, Mapping):
-            return {f"beta.{site}": float(beta) for site, beta in self.value.items()}
-        return {"beta": float(self.value)}
+from pyro_bvae.types import PairLike
 
 
 class Loop:
@@ -101,6 +67,10 @@ class Loop:
         self.step = 0
         self.window = Window(every)
         check_arguments(pair, source)
+        if held_out is not None:
+            with about("validation"):
+                check_arguments(pair, held_out)
+                checked(pair, held_out)
         self.device = device_of(pair)
         self.modules = modules_of(pair)
         self._random: State = None
@@ -221,7 +191,10 @@ class Loop:
         batch = read(self.source, self.group.share(indices), self.pair)
         self.check(*batch)
         with pyro.validation_enabled(validate):
-            return self.svi.step_terms(*batch, **self.keywords)[1]
+            measured = self.svi.step_terms(*batch, **self.keywords)[1]
+        if validate and self.rates is None:
+            check_rate(self.svi.optim)
+        return measured
 
     def _follow(self) -> None:
         """Do what comes after every step."""
@@ -238,12 +211,13 @@ class Loop:
         return row if self.held_out is None else row | self.group.from_first(self._validation)
 
     def _validation(self) -> Values:
-        measured = evaluate(
-            self.pair,
-            self.held_out,
-            beta=self.beta.value,
-            objective=self.objective,
-            size=len(self.source),
-            seed=self.seed,
-        )
+        with about("validation"):
+            measured = evaluate(
+                self.pair,
+                self.held_out,
+                beta=self.beta.value,
+                objective=self.objective,
+                size=len(self.source),
+                seed=self.seed,
+            )
         return {f"validation_{name}": float(measured[name]) for name in ("loss", "elbo")}

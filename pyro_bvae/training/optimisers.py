@@ -4,10 +4,14 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import LBFGS, Optimizer, SparseAdam
+
+from pyro_bvae.checks import check_takes
 
 OptimiserFactory = Callable[[list[Tensor]], Optimizer]
+EXAMPLE = "write for instance functools.partial(torch.optim.Adam, lr=1e-3)"
 
 
 class TorchOptim(PyroOptim):
@@ -19,11 +23,15 @@ class TorchOptim(PyroOptim):
     Args:
         factory: a callable from a list of parameters to an optimiser, such as
             `functools.partial(torch.optim.Adam, lr=1e-3)`.
+        name: of the argument it came as, for errors.
 
     Attributes:
         optimiser: the torch optimiser; None before the first step.
 
-    Raises: TypeError if `factory` is an optimiser already, or cannot be called.
+    Raises:
+        TypeError: `factory` is an optimiser already, cannot be called with parameters, or (at the
+            first step) gives no torch optimiser.
+        ValueError: at the first step, what it gives cannot train these parameters.
 
     >>> import torch
     >>> optim = TorchOptim(lambda parameters: torch.optim.SGD(parameters, lr=0.5))
@@ -34,15 +42,10 @@ class TorchOptim(PyroOptim):
     0.5
     """
 
-    def __init__(self, factory: OptimiserFactory) -> None:
-        if isinstance(factory, Optimizer) or not callable(factory):
-            raise TypeError(
-                "optim: expected a pyro.optim optimiser or a callable from parameters to a "
-                f"torch.optim one, got {type(factory).__name__}; write for instance "
-                "functools.partial(torch.optim.Adam, lr=1e-3)"
-            )
+    def __init__(self, factory: OptimiserFactory, *, name: str = "optim") -> None:
+        check_factory(factory, name)
         super().__init__(factory, {})
-        self.factory = factory
+        self.factory, self.name = factory, name
         self.optimiser: Optimizer | None = None
         self._waiting: dict[str, Any] | None = None
 
@@ -65,7 +68,7 @@ class TorchOptim(PyroOptim):
         if not new:
             return
         if self.optimiser is None:
-            self.optimiser = self.factory(new)
+            self.optimiser = made(self.factory, new, self.name)
             if self._waiting is not None:
                 self.optimiser.load_state_dict(self._waiting)
         else:
@@ -83,6 +86,66 @@ class TorchOptim(PyroOptim):
             self._waiting = state_dict
         else:
             self.optimiser.load_state_dict(state_dict)
+
+
+def check_factory(factory: Any, name: str) -> None:
+    """Raise TypeError unless this is a callable from parameters alone."""
+    if isinstance(factory, Optimizer | PyroOptim) or not callable(factory):
+        either = "a pyro.optim optimiser or " if name == "optim" else ""
+        raise TypeError(
+            f"{name}: expected {either}a callable from parameters to a torch.optim one, got "
+            f"{type(factory).__name__}; {EXAMPLE}"
+        )
+    if str(getattr(factory, "__module__", "")).startswith("pyro.optim"):
+        raise TypeError(
+            f"{name}: expected an optimiser, got pyro.optim's {factory.__name__} uncalled; "
+            'write for instance pyro.optim.Adam({"lr": 1e-3})'
+        )
+    check_takes(factory, name, "parameters")
+
+
+def made(factory: OptimiserFactory, parameters: list[Tensor], name: str = "optim") -> Optimizer:
+    """Return the optimiser that a factory makes of parameters, able to train them.
+
+    Raises: TypeError if that is no torch optimiser; ValueError if it has none of the parameters,
+        needs a closure, or sparse gradients.
+
+    >>> import torch
+    >>> made(torch.optim.SGD, [torch.ones(1, requires_grad=True)]).param_groups[0]["lr"]
+    0.001
+    """
+    optimiser = factory(parameters)
+    if not isinstance(optimiser, Optimizer):
+        raise TypeError(
+            f"{name}: expected a callable that returns a torch.optim optimiser, got one that "
+            f"returns {type(optimiser).__name__}; {EXAMPLE}"
+        )
+    dense = any(p.grad is not None and not p.grad.is_sparse for p in parameters)
+    if isinstance(optimiser, LBFGS) or (isinstance(optimiser, SparseAdam) and dense):
+        raise ValueError(
+            f"{name}: expected an optimiser that takes one dense gradient of each parameter per "
+            f"step, got {type(optimiser).__name__}; {EXAMPLE}"
+        )
+    if {p for group in optimiser.param_groups for p in group["params"]}.isdisjoint(parameters):
+        raise ValueError(
+            f"{name}: expected an optimiser of the parameters that the callable is given, got one "
+            f"that has none of them, so nothing would be trained; {EXAMPLE}"
+        )
+    return optimiser
+
+
+def check_rate(optim: PyroOptim) -> None:
+    """Raise ValueError if every learning rate is 0 after the first step, and nobody will raise it.
+
+    >>> check_rate(PyroOptim(print, {}))
+    """
+    optimisers = {torch_optimiser(optim, p) for p in optim.optim_objs}
+    rates = [group.get("lr") for o in optimisers if o is not None for group in o.param_groups]
+    if not isinstance(optim, PyroLRScheduler) and rates and all(rate == 0 for rate in rates):
+        raise ValueError(
+            "optim: expected a learning rate > 0, got 0, so nothing would be trained; "
+            "give one > 0, or for a rate that begins at 0 a schedule of it, lr_schedule="
+        )
 
 
 def as_pyro_optim(optim: PyroOptim | OptimiserFactory) -> PyroOptim:

@@ -3,11 +3,13 @@
 from collections.abc import Callable
 from typing import Any
 
+from pyro.optim import PyroOptim
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from pyro_bvae.training.optimisers import OptimiserFactory
+from pyro_bvae.checks import check_takes
+from pyro_bvae.training.optimisers import OptimiserFactory, check_factory, made
 from pyro_bvae.training.state import State
 from pyro_bvae.training.words import described
 
@@ -23,7 +25,8 @@ class Rates:
 
     Raises:
         TypeError: one of the two is not such a callable, or the schedule needs a metric.
-        ValueError: parameters appear after the first step, for which it has no rate.
+        ValueError: the schedule is of another optimiser; parameters appear after the first step,
+            for which it has no rate.
 
     >>> import torch
     >>> from functools import partial
@@ -43,23 +46,30 @@ class Rates:
                 f"{type(schedule).__name__}; write for instance "
                 "functools.partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=steps)"
             )
-        if isinstance(optim, Optimizer) or not callable(optim) or hasattr(optim, "optim_objs"):
+        check_takes(schedule, "lr_schedule", "a torch optimiser")
+        if isinstance(optim, PyroOptim):
             raise TypeError(
                 "lr_schedule: expected optim to be a callable from parameters to a torch "
                 f"optimiser, got {type(optim).__name__}; with pyro.optim leave lr_schedule out"
             )
+        check_factory(optim, "optim")
         self.optim: OptimiserFactory = optim
         self.schedule: ScheduleFactory = schedule
         self._scheduler: LRScheduler | None = None
 
     def __call__(self, parameters: list[Tensor]) -> Optimizer:
         """Make the optimiser, and its schedule."""
-        optimiser = self.optim(parameters)
+        optimiser = made(self.optim, parameters)
         scheduler = self.schedule(optimiser)
         if not isinstance(scheduler, LRScheduler) or isinstance(scheduler, ReduceLROnPlateau):
             raise TypeError(
                 "lr_schedule: expected a torch.optim.lr_scheduler whose step() takes nothing, got "
                 f"{type(scheduler).__name__}"
+            )
+        if scheduler.optimizer is not optimiser:
+            raise ValueError(
+                "lr_schedule: expected a schedule of the optimiser that the callable is given, got "
+                "one of another, which would leave these rates as they are; use the argument"
             )
         self._scheduler, self._groups = scheduler, len(optimiser.param_groups)
         return optimiser

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pyro_bvae.datasets.arrays import Batch, Source, as_source
+from pyro_bvae.training.notices import said
 from pyro_bvae.types import PairLike, as_pair
 
 _CHUNK = 4096
@@ -21,12 +22,23 @@ class Part:
     def __init__(self, source: Any, indices: Tensor) -> None:
         self.source = source
         self.indices = indices
+        self.in_memory = _in_memory(source)
 
     def __len__(self) -> int:
         return len(self.indices)
 
     def __getitem__(self, indices: Tensor) -> Any:
         return self.source[self.indices[indices]]
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Put the name of an argument before what errors in it say."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {said(error).removeprefix('data: ')}") from error
 
 
 def split(source: Any, validation: Any, *, seed: int) -> tuple[Any, Any]:
@@ -37,10 +49,11 @@ def split(source: Any, validation: Any, *, seed: int) -> tuple[Any, Any]:
     if validation is None:
         return source, None
     if not isinstance(validation, Real):
-        return source, as_source(validation)
+        with about("validation"):
+            return source, as_source(validation)
     share = float(validation)
-    held_out = round(share * len(source))
-    if not 0 < share < 1 or not 0 < held_out < len(source):
+    held_out = round(share * len(source)) if 0 < share < 1 else 0
+    if not 0 < held_out < len(source):
         raise ValueError(
             f"validation: expected data, or a share in (0, 1) of the {len(source)} data that "
             f"leaves both parts some, got {validation}"
@@ -138,8 +151,12 @@ def checked(pair: PairLike, source: Source) -> Callable[..., object]:
     Returns: the check for a batch, which does nothing if all has been checked.
     """
     check: Callable[..., object] = getattr(pair, "check", lambda *_: None)
-    if not (isinstance(source, Tensor) or getattr(source, "in_memory", False)):
+    if not _in_memory(source):
         return check
     for indices in torch.arange(len(source)).split(_CHUNK):
         check(*_parts(source[indices]))
     return lambda *_: None
+
+
+def _in_memory(source: Source) -> bool:
+    return isinstance(source, Tensor) or getattr(source, "in_memory", False)

@@ -3,7 +3,7 @@
 import pytest
 
 from pyro_bvae.training.settings import check_alike
-from tests.training.together import DISAGREEMENTS, disagreeing, together
+from tests.training.together import DISAGREEMENTS, ONE_IS_WRONG, disagreeing, one_refused, together
 
 
 def test_what_processes_disagree_on_is_named_in_all(tmp_path):
@@ -21,6 +21,15 @@ def test_what_processes_disagree_on_is_named_in_all(tmp_path):
     assert "parameters and buffers in all" in network
     assert "encoder.0.weight: process 0 has 'float64 [8, 6]', process 1 'float64 [9, 6]'" in network
     assert fine == ""
+
+
+def test_what_one_process_refuses_ends_all(tmp_path):
+    """By the error itself where it is raised, and with its words elsewhere; none waits."""
+    first, second = together(one_refused, tmp_path)
+    assert len(second) == len(ONE_IS_WRONG)
+    for words, setting in zip(second, ONE_IS_WRONG, strict=True):
+        assert next(iter(setting)) in words
+    assert first == [f"OtherProcessError: process 1 failed: {words}" for words in second]
 
 
 def test_the_first_process_that_differs_is_named():

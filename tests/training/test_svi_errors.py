@@ -26,6 +26,8 @@ from tests.training import small_examples
 from tests.training.small_examples import regression
 from tests.training.test_svi import ADAM, Recorded, assert_equal, run
 
+BACKENDS = "This could be because the operator doesn't exist for this backend"
+
 
 def test_a_pair_that_shows_no_parameters_is_an_error() -> None:
     class Vae(PyroModule):
@@ -78,6 +80,69 @@ def test_a_loss_without_the_parameters_is_an_error() -> None:
 def test_what_is_no_optimiser_is_an_error(optim: Any) -> None:
     with pytest.raises(TypeError, match=r"optim: expected .* optimiser or a callable"):
         CompiledSVI(*regression(), optim, Trace_ELBO())
+
+
+@pytest.mark.parametrize(
+    ("optim", "error", "message"),
+    [
+        (lambda _: None, TypeError, "one that returns NoneType"),
+        (lambda _: torch.optim.Adam([torch.ones(1)]), ValueError, "has none of them"),
+        (torch.optim.LBFGS, ValueError, "got LBFGS"),
+        (torch.optim.SparseAdam, ValueError, "got SparseAdam"),
+        (pyro.optim.Adam, TypeError, r"pyro\.optim's Adam uncalled"),
+    ],
+)
+def test_an_optimiser_that_would_train_nothing_is_an_error(
+    optim: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=f"^optim: .*{message}"):
+        CompiledSVI(*regression(), optim, Trace_ELBO()).step(torch.randn(4, 2))
+
+
+@pytest.mark.parametrize("mode", ["eager", "recorded"])
+def test_what_pyro_and_torch_allow_is_no_error(mode: str) -> None:
+    """A rate of 0, which trains nothing, as Pyro's; and SparseAdam where gradients are sparse."""
+    model, guide = regression()
+    still = partial(torch.optim.SGD, lr=0.0)
+    CompiledSVI(model, guide, still, Trace_ELBO(), mode=mode).step(torch.randn(4, 2))
+    table = nn.Embedding(5, 2, sparse=True)
+    before = table.weight.clone()
+
+    def looked_up(rows: Tensor) -> None:
+        pyro.module("table", table)
+        pyro.sample("x", dist.Normal(table(rows), 1.0).to_event(2), obs=torch.ones(len(rows), 2))
+
+    optim = partial(torch.optim.SparseAdam, lr=0.1)
+    CompiledSVI(looked_up, lambda rows: None, optim, Trace_ELBO()).step(torch.tensor([0, 1, 1]))
+    assert (table.weight != before).all(1).tolist() == [True, True, False, False, False]
+
+
+def failing_once(error: Exception) -> tuple[Callable[..., None], Callable[..., None]]:
+    """A pair of which the second run, the first to be recorded, fails."""
+    model, guide = regression()
+    runs: list[int] = []
+
+    def failing(x: Tensor) -> None:
+        model(x)
+        runs.append(1)
+        if len(runs) == 2:
+            raise error
+
+    return failing, guide
+
+
+def test_a_reason_comes_without_the_pages_that_libraries_add() -> None:
+    """Pyro puts a table of all shapes below a ValueError, with as many blanks as names need."""
+    shown = ValueError("no such scale")
+    for error in (shown, NotImplementedError(f"No 'aten::x'. {BACKENDS}: CPU, CUDA.\nand so on")):
+        pyro.clear_param_store()
+        svi = Recorded(*failing_once(error), ADAM(), Trace_ELBO())
+        svi.step(torch.randn(4, 2))
+        said = str(error).removesuffix(f". {BACKENDS}: CPU, CUDA.\nand so on")
+        with pytest.warns(FallbackWarning, match=rf"compiled: {type(error).__name__}: {said} \(.*"):
+            svi.step(torch.randn(4, 2))
+        assert "\n" not in (svi.fallback or "")
+        assert "Trace Shapes" not in (svi.fallback or "")
 
 
 def test_an_unknown_mode_is_an_error() -> None:

@@ -189,6 +189,32 @@ def disagreeing(rank: int, folder: Path) -> list[str]:
     return found
 
 
+ONE_IS_WRONG: list[dict[str, Any]] = [
+    {"batch_size": 31},
+    {"batch_size": 91},
+    {"accumulate": 7},
+    {"steps": 0},
+    {"beta": -1.0},
+    {"beta": lambda step: -1.0},
+    {"callbacks": None},
+    {"optim": 3},
+    {"resume": True},
+    {"validation": 2.0},
+]
+
+
+def one_refused(rank: int, folder: Path) -> list[str]:
+    """Return what is said in this process where only the second has bad input."""
+    found = []
+    for wrong in ONE_IS_WRONG:
+        try:
+            quiet(*pair_and_data(), **{"steps": 20, "batch_size": 30} | (wrong if rank else {}))
+        except (ValueError, TypeError, OtherProcessError) as error:
+            found.append(f"{type(error).__name__}: {error}")
+    quiet(*pair_and_data(), steps=1)
+    return found
+
+
 def _zero_division(said: Callable[..., str], broken: Any) -> str:
     try:
         return said(steps=1, callbacks=broken)
