@@ -40,7 +40,8 @@ def as_source(data: Any) -> Source:
     - A :class:`FactorDataset`, or an object of your own that already gives batches.
 
     Raises:
-        TypeError: data of another kind, without a length, or of objects.
+        TypeError: data of another kind, without a length, of objects, complex, sparse, quantised
+            or masked.
         ValueError: no data, unequal lengths, values that are not finite.
 
     Example:
@@ -60,24 +61,30 @@ def _checked(source: Source) -> Source:
         return source
     first = source[torch.tensor([0])]
     parts = first if isinstance(first, tuple) else (first,)
-    if not all(isinstance(part, Tensor) and part.dim() > 0 and len(part) == 1 for part in parts):
+    if not all(isinstance(p, Tensor) and _is_plain(p) and len(p) == 1 for p in parts):
         raise TypeError(
-            "data: expected data[indices] to give a tensor [batch, *shape], or a tuple of them, "
-            f"for a 1-d LongTensor; a {type(source).__name__} gave {type(first).__name__}."
+            "data: expected data[indices] to give a dense real tensor [batch, *shape], or a tuple, "
+            f"for a 1-d LongTensor; a {type(source).__name__} gave {_kind(first)}."
         )
     return source
 
 
 def _by_kind(data: Any) -> Source:
-    if isinstance(data, Tensor) and data.dim() > 0 and not data.is_complex():
-        return ArraySource(data) if data.dtype == torch.uint8 else data
-    if isinstance(data, np.ndarray) and data.ndim > 0 and data.dtype.kind in "fiub":
-        return ArraySource(data)
     if isinstance(data, Tensor | np.ndarray):
-        raise TypeError(
-            f"data: expected real numbers with a first dimension that counts the examples, got "
-            f"{data.dtype} of shape {tuple(data.shape)}. Convert it, or stack equal examples."
-        )
+        if not _is_plain(data):
+            raise TypeError(
+                "data: expected dense real numbers with a first dimension that counts the "
+                f"examples, got {_kind(data)}. Convert it (to_dense, dequantize, filled), or stack "
+                "equal examples."
+            )
+        stays = isinstance(data, Tensor) and data.dtype != torch.uint8
+        return data if stays else ArraySource(data)
+    for convert in ("to_numpy", "toarray"):
+        if hasattr(data, convert):
+            raise TypeError(
+                f"data: expected a tensor or an array, got {type(data).__name__}; pass its "
+                f"{convert}()."
+            )
     sized = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     if not sized or isinstance(data, IterableDataset | list | str | dict):
         raise TypeError(
@@ -130,10 +137,10 @@ class ItemSource:
     def _item(self, number: int) -> Tensor:
         item = self.data[number]
         first = item[0] if isinstance(item, tuple | list) else item
-        if not isinstance(first, Tensor | np.ndarray):
+        if not isinstance(first, Tensor | np.ndarray) or not _is_plain(first, dims=0):
             raise TypeError(
-                f"data: expected items that are tensors or (tensor, target), got "
-                f"{type(first).__name__} at {number}. For images pass "
+                f"data: expected items that are dense real tensors or (tensor, target), got "
+                f"{_kind(first)} at {number}. For images pass "
                 "transform=torchvision.transforms.ToTensor() to the Dataset."
             )
         return _floats(first)
@@ -154,6 +161,29 @@ class TupleSource:
     def __getitem__(self, indices: Tensor) -> Batch:
         batches = [source[indices] for source in self.sources]
         return tuple(part for b in batches for part in (b if isinstance(b, tuple) else (b,)))
+
+
+def _is_plain(values: np.ndarray | Tensor, *, dims: int = 1) -> bool:
+    """Whether these are real numbers, one after another in memory, of so many dimensions."""
+    if isinstance(values, np.ndarray):
+        plain = values.dtype.kind in "fiub" and not isinstance(values, np.ma.MaskedArray)
+    else:
+        odd = values.is_complex() or values.is_quantized or values.is_nested or values.is_meta
+        plain = values.layout == torch.strided and not odd
+    return plain and values.ndim >= dims
+
+
+def _kind(values: Any) -> str:
+    """Describe what came, in the words that tell it from what was expected."""
+    if not isinstance(values, Tensor | np.ndarray):
+        return type(values).__name__
+    if isinstance(values, Tensor) and values.is_nested:
+        return "a nested tensor"
+    layout = getattr(values, "layout", torch.strided)
+    words = [layout] if layout != torch.strided else []
+    if isinstance(values, np.ma.MaskedArray) or getattr(values, "is_meta", False):
+        words.append("masked" if isinstance(values, np.ndarray) else "meta")
+    return f"{' '.join(map(str, [*words, values.dtype]))} of shape {tuple(values.shape)}"
 
 
 def _floats(values: np.ndarray | Tensor) -> Tensor:

@@ -6,6 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pandas import DataFrame
+from scipy.sparse import csr_array
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from pyro_bvae.datasets import LabelledImages, Sprites, as_source
@@ -121,20 +123,42 @@ def test_sources_stay_what_they_are():
         (torch.zeros(2, dtype=torch.complex64), "real numbers"),
         (np.array([{}, {}], dtype=object), "real numbers .*object"),
         (np.array(["a", "b"]), "real numbers"),
+        (torch.eye(2).to_sparse(), r"dense .* got torch\.sparse_coo torch\.float32 .*to_dense"),
+        ((torch.eye(2).to_sparse(),), "dense"),
+        (torch.ones(2, 2, device="meta"), "got meta"),
+        (np.ma.masked_array(np.ones(2), [True, False]), "dense .* got masked float64"),
+        (DataFrame({"a": [1.0]}), r"got DataFrame; pass its to_numpy\(\)"),
+        (csr_array(np.eye(2)), r"got csr_array; pass its toarray\(\)"),
+        (Items([torch.eye(2).to_sparse()]), r"dense real .*sparse_coo .* at 0"),
+        (Items([torch.ones(2, dtype=torch.complex64)]), r"dense real .*complex64 .* at 0"),
+        (Own(lambda i: torch.ones(len(i), 2).to_sparse()), "dense real .* Own gave torch.sparse"),
         ([torch.zeros(2)], "got list. Stack a list"),
         ((torch.zeros(2) for _ in range(3)), "got generator"),
         ("data", "got str"),
         (None, "got NoneType"),
         (Endless(), "got Endless"),
-        (Items(["image"]), "items that are tensors .* got str at 0"),
-        (Own(lambda i: [1]), r"data\[indices\] to give a tensor .* Own gave list"),
-        (Own(lambda i: torch.zeros(4, 2)), r"data\[indices\] to give a tensor"),
-        (Own(lambda i: (torch.zeros(1), torch.zeros(()))), r"data\[indices\] to give a tensor"),
+        (Items(["image"]), "items that are dense real tensors .* got str at 0"),
+        (Own(lambda i: [1]), r"data\[indices\] to give a dense real tensor .* Own gave list"),
+        (Own(lambda i: torch.zeros(4, 2)), r"data\[indices\] to give a dense real tensor"),
+        (
+            Own(lambda i: (torch.zeros(1), torch.zeros(()))),
+            r"data\[indices\] to give a dense real tensor",
+        ),
     ],
 )
 def test_data_of_another_kind_is_refused(data, complaint):
     with pytest.raises(TypeError, match=complaint):
         as_source(data)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor")
+def test_quantised_and_nested_tensors_are_refused():
+    quantised = torch.quantize_per_tensor(torch.eye(2, dtype=torch.float32), 0.1, 0, torch.quint8)
+    nested = torch.nested.nested_tensor([torch.ones(1), torch.ones(2)], layout=torch.jagged)
+    with pytest.raises(TypeError, match=r"got torch\.quint8 .*dequantize"):
+        as_source(quantised)
+    with pytest.raises(TypeError, match="got a nested tensor"):
+        as_source(nested)
 
 
 @pytest.mark.parametrize(
