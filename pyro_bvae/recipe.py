@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pyro_bvae.beta import check_beta
+from pyro_bvae.checks import check_count, check_number
 from pyro_bvae.datasets.arrays import Source, as_source
 from pyro_bvae.datasets.digits import digits
 from pyro_bvae.datasets.files import DSpritesFile
@@ -21,6 +23,8 @@ from pyro_bvae.networks import conv_decoder, conv_encoder, mlp_decoder, mlp_enco
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import Fit, Run, current_group, fit
+from pyro_bvae.training.session import run_files
+from pyro_bvae.training.settings import check_seed
 
 FILE = "recipe.json"
 NETS = ("burgess", "locatello", "mlp")
@@ -55,7 +59,8 @@ class Recipe:
         steps, batch_size, learning_rate, seed: of the training.
 
     Raises:
-        ValueError: an unknown likelihood or net; the rest is checked where it is used.
+        ValueError: an unknown likelihood or net, a number out of range; the rest is checked where
+            it is used.
     """
 
     data: str = "wide-sprites"
@@ -75,6 +80,11 @@ class Recipe:
         for name, choices in (("likelihood", LIKELIHOODS), ("net", NETS)):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: expected one of {choices}, got {getattr(self, name)!r}")
+        for name in ("latents", "steps", "batch_size"):
+            check_count(getattr(self, name), name)
+        check_beta(self.beta)
+        check_number(self.learning_rate, "learning_rate", positive=True)
+        check_seed(self.seed)
         if self.likelihood == "bernoulli" and self.likelihood_scale != 1.0:
             raise ValueError(
                 "likelihood_scale: a Bernoulli likelihood has no σ; use it with likelihood normal"
@@ -143,6 +153,7 @@ class Recipe:
         recipe, but for its steps. Several processes train together as `fit` says.
         """
         group = current_group()
+        run_files(run, overwrite=overwrite, resume=resume, keep=1)
         data = group.after_first(self.load_data)
         vae = self.build(_shape(data))
         group.from_first(lambda: self._write(Run(run), overwrite=overwrite, resume=resume))

@@ -131,6 +131,31 @@ def test_bad_options_are_one_line_and_status_2(options, message, tmp_path, capsy
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--beta", "-1"],
+        ["--steps", "0"],
+        ["--batch-size", "0"],
+        ["--latents", "0"],
+        ["--learning-rate", "0"],
+        ["--seed", "-1"],
+    ],
+)
+def test_bad_options_replace_no_run(option, run, capsys):
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert main(["train", str(run), "--overwrite", "--data", "digits", *option]) == 2
+    assert option[0].removeprefix("--").replace("-", "_") in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+def test_a_file_is_no_run(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert main(["train", str(tmp_path / "file"), "--overwrite"]) == 2
+    assert "run: expected a directory, got the file" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_every_option_reaches_what_it_names(tmp_path):
     """Options far from the defaults, read off the run they made."""
     options = ["--data", "digits", "--net", "locatello", "--latents", "4", "--beta", "3", "--seed"]
