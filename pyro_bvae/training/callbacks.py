@@ -28,7 +28,9 @@ class Record(NamedTuple):
 class Callback(Protocol):
     """Called with every record; returning True ends the training.
 
-    One that also has `state()` and `load_state(state)` is brought back when a run is resumed.
+    One that also has `state()` and `load_state(state)` is brought back when a run is resumed, and
+    must then be there again, made with the same arguments, as far as it keeps these under their
+    own names. Others may be added, left out or changed.
     """
 
     def __call__(self, record: Record) -> bool | None: ...  # noqa: D102
@@ -55,20 +57,18 @@ def check_callbacks(callbacks: Any) -> list[Callback]:
     return list(callbacks)
 
 
-def states_of(callbacks: Sequence[Callback]) -> list[State]:
-    """Return the kind and state of those callbacks that have a state."""
-    return [[type(c).__qualname__, c.state()] for c in callbacks if isinstance(c, Stateful)]
+def stateful(callbacks: Sequence[Callback]) -> list[Stateful]:
+    """Return those that have a state: what a resumed run must be given again, made alike.
+
+    >>> [type(callback).__name__ for callback in stateful([print, EarlyStopping(patience=2)])]
+    ['EarlyStopping']
+    """
+    return [callback for callback in callbacks if isinstance(callback, Stateful)]
 
 
 def load_states(callbacks: Sequence[Callback], states: list[State]) -> None:
-    """Give callbacks their states back; ValueError if they are of other kinds."""
-    stateful = [callback for callback in callbacks if isinstance(callback, Stateful)]
-    kinds, expected = [type(c).__qualname__ for c in stateful], [kind for kind, _ in states]
-    if kinds != expected:
-        raise ValueError(
-            f"callbacks: the run was trained with {expected}, got {kinds}; give the same ones"
-        )
-    for callback, (_, state) in zip(stateful, states, strict=True):
+    """Give callbacks their states back."""
+    for callback, state in zip(stateful(callbacks), states, strict=True):
         callback.load_state(state)
 
 

@@ -134,7 +134,8 @@ def fit(
             allows (where records come fast, a second behind), and for checkpoints.
         overwrite: replace the run that is in that directory.
         resume: go on with the run in that directory, from its newest whole checkpoint; begin it
-            if there is none. All settings but `steps` must be the same.
+            if there is none. All settings but `steps` must be the same, and so must callbacks
+            that have a state (see `Callback`).
         keep: how many checkpoints to keep, ≥ 1.
         compile: how the steps are taken, as `CompiledSVI` explains: "eager" as Pyro takes them,
             "recorded" or "compiled" for a pair of static structure, or "auto", which times the

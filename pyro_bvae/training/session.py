@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from pyro_bvae.training.callbacks import Callback, Record, load_states, states_of
+from pyro_bvae.training.callbacks import Callback, Record, load_states, stateful
 from pyro_bvae.training.distributed import Meetings
 from pyro_bvae.training.history import Values
 from pyro_bvae.training.loop import Loop
@@ -19,6 +19,7 @@ from pyro_bvae.training.settings import check_alike, check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State
+from pyro_bvae.training.words import described
 
 SECONDS = 5.0
 SHARE = 0.05
@@ -75,7 +76,7 @@ class Session:
     ) -> None:
         self.loop, self.callbacks, self.files = loop, callbacks, files
         self.group = loop.group
-        self.settings = settings
+        self.settings = dict(settings)
         self.rows: list[Values] = []
         self.stopped = self._ending = False
         self._before, self._start = 0.0, time.perf_counter()
@@ -88,6 +89,9 @@ class Session:
         Raises: ValueError if processes have other settings than the first, or the run has.
         """
         check_alike(self.group.gathered(self.settings))
+        self.settings["callbacks"] = self.group.from_first(
+            lambda: [described(callback) for callback in stateful(self.callbacks)]
+        )
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])
             self.loop.beta.check(state["rows"])
@@ -184,11 +188,13 @@ class Session:
         """Return all that the rest of the run depends on."""
         return {
             "version": VERSION,
-            "settings": dict(self.settings),
+            "settings": self.settings,
             "seconds": self.seconds(),
             "stopped": self.stopped,
             "rows": self.rows,
-            "callbacks": states_of(self.callbacks),
+            "callbacks": self.group.from_first(
+                lambda: [callback.state() for callback in stateful(self.callbacks)]
+            ),
             "loop": self.loop.state(),
         }
 
@@ -198,7 +204,7 @@ class Session:
         self._before = state["seconds"]
         if self._outputs:
             self._outputs.load(self.rows)
-        load_states(self.callbacks, state["callbacks"])
+        self.group.from_first(lambda: load_states(self.callbacks, state["callbacks"]))
         self.loop.load_state(state["loop"])
 
     def _weights(self) -> Mapping[str, Tensor]:

@@ -13,6 +13,7 @@ from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor, nn
 
 from pyro_bvae.objectives import Objective
+from pyro_bvae.training.state import Stateful
 
 PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 
@@ -20,8 +21,9 @@ PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.d
 def described(value: Any) -> str:
     """Return a setting in words: what it is called, and what it was given; never an address.
 
-    Functions and classes are told by their modules and qualified names, other objects by their
-    class and their plain attributes, modules of networks by their class alone.
+    Functions and classes are told by their modules and qualified names; objectives, and objects
+    that have a state, by their class and what they were made with; other objects by their class
+    and their plain attributes, modules of networks by their class alone.
 
     >>> described(partial(torch.optim.Adam, lr=0.1))
     'torch.optim.adam.Adam(lr=0.1)'
@@ -65,14 +67,14 @@ def _of_callable(value: Any) -> str:
         return _call(described(value.func), given | value.keywords)
     if isinstance(value, PyroOptim):
         return _optimiser(value)
-    if isinstance(value, Objective):
-        names = inspect.signature(type(value)).parameters
-        made = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        return _call(_name(type(value)), made)
     if inspect.ismethod(value):
         return f"{described(value.__self__)}.{value.__name__}"
     if hasattr(value, "__qualname__"):
         return _name(value)
+    if isinstance(value, Objective | Stateful):
+        names = inspect.signature(type(value)).parameters
+        made = {name: getattr(value, name) for name in names if hasattr(value, name)}
+        return _call(_name(type(value)), made)
     own = {} if isinstance(value, nn.Module) else getattr(value, "__dict__", {})
     return _call(_name(type(value)), {name: v for name, v in own.items() if _is_plain(v)})
 
@@ -82,6 +84,8 @@ def _optimiser(optim: PyroOptim) -> str:
     words = described(optim.pt_optim_constructor)
     if made_with:
         words = _call(words, made_with if isinstance(made_with, dict) else {"args": made_with})
+    if optim.pt_clip_args:
+        words += f", clip_args={described(optim.pt_clip_args)}"
     if not isinstance(optim, PyroLRScheduler):
         return words
     schedule = _call(described(optim.pt_scheduler_constructor), optim.kwargs)

@@ -313,7 +313,11 @@ def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
         ({"optim": momentum}, "optim: it has"),
         ({"lr_schedule": partial(LambdaLR, lr_lambda=Decay())}, r"LambdaLR.lr_lambda=.*by=0.99"),
         ({"compile": "recorded"}, "compile: it has 'eager', got 'recorded'"),
-        ({"callbacks": []}, "callbacks: the run was trained with.*EarlyStopping"),
+        ({"callbacks": []}, r"callbacks: it has \[.*EarlyStopping\(.*\], got \[\]"),
+        (
+            {"callbacks": [EarlyStopping(patience=99, monitor="loss")]},
+            "callbacks: .*patience=100, monitor='loss', margin=0.0.*patience=99",
+        ),
         ({"steps": 3}, "steps: the run has taken 8 already, got 3"),
         ({"name": "functions", "beta": 2.0}, "data: it has 80, got 100"),
     ],
@@ -430,3 +434,13 @@ def test_last_few_checkpoints_and_the_best_weights_are_kept(tmp_path, monkeypatc
     assert 7 < best < 35
     for name, value in result.pair.state_dict().items():
         assert torch.equal(value, at_best[name]), name
+
+
+def test_callbacks_without_a_state_come_and_go(tmp_path):
+    def quiet(record):
+        pass
+
+    stop, seen = EarlyStopping(patience=100, monitor="loss"), []
+    begin(tmp_path, steps=8, callbacks=[stop, quiet])
+    begin(tmp_path, steps=9, callbacks=[lambda r: seen.append(r.step), stop], resume=True)
+    assert seen == [9]

@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import CapacityELBO, FactorELBO
-from pyro_bvae.training import schedules
+from pyro_bvae.training import EarlyStopping, schedules
 from pyro_bvae.training.words import described
 
 
@@ -67,6 +67,15 @@ HERE = __name__
             "torch.optim.lr_scheduler.StepLR(step_size=2) of torch.optim.sgd.SGD",
         ),
         (FactorELBO(mlp_critic(2, hidden=(3,)), gamma=2.0), "gamma=2.0"),
+        (
+            pyro.optim.Adam({"lr": 0.1}, {"clip_norm": 2.0}),
+            "torch.optim.adam.Adam(lr=0.1), clip_args={'clip_norm': 2.0}",
+        ),
+        (EarlyStopping, "EarlyStopping"),
+        (
+            EarlyStopping(patience=2),
+            "EarlyStopping(patience=2, monitor='validation_loss', margin=0.0)",
+        ),
         (
             CapacityELBO(gamma=2.0, capacity=schedules.linear(0.0, 1.0, steps=2)),
             "CapacityELBO(gamma=2.0, capacity=0.0,",
