@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pyro_bvae.models.parameters import register
 from pyro_bvae.objectives import Objective
 from pyro_bvae.objectives.ratio import ratio_loss
+from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
 from pyro_bvae.training.optimisers import OptimiserFactory, TorchOptim
 from pyro_bvae.training.recorded_step import Taken
 from pyro_bvae.training.step import DRAWS, PerDatum
@@ -84,13 +85,17 @@ class CriticSVI(CompiledSVI):
         """Return the critic's weights and its optimiser's state."""
         return {
             "weights": dict(self.network.state_dict()),
-            "optimiser": self._critic_optim.get_state(),
+            "optimiser": optimiser_state(self._critic_optim, self._critic_parameters()),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
-        """Bring back what `state` returned."""
+        """Bring back what `state` returned; ValueError if it is of another optimiser."""
         self.network.load_state_dict(state["weights"])
-        self._critic_optim.set_state(state["optimiser"])
+        parameters = self._critic_parameters()
+        load_optimiser_state(self._critic_optim, state["optimiser"], parameters)
+
+    def _critic_parameters(self) -> dict[str, Tensor]:
+        return dict(self.network.named_parameters())
 
     def _take(self, args: Any, kwargs: Any) -> Taken:
         taken = super()._take(args, kwargs)

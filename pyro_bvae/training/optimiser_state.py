@@ -36,7 +36,7 @@ def optimiser_state(optim: PyroOptim, tensors: Mapping[str, Tensor]) -> State:
         "optimisers": [
             {
                 "groups": _groups(_optimiser(holder), names),
-                "defaults": _defaults(_optimiser(holder)),
+                "made_with": _made_with(optim, _optimiser(holder)),
                 "optimiser": _optimiser(holder).state_dict(),
                 "scheduler": None if isinstance(holder, Optimizer) else holder.state_dict(),
             }
@@ -52,7 +52,7 @@ def load_optimiser_state(optim: PyroOptim, state: State, tensors: Mapping[str, T
     Raises: ValueError if they are other optimisers than those whose state it is.
     """
     if isinstance(optim, TorchOptim) and state["optimisers"]:
-        _make(optim, state["parameters"], state["optimisers"][0]["groups"], tensors)
+        _make(optim, state["parameters"], state["optimisers"][0], tensors)
     else:
         parameters: list[Any] = [tensors[name] for name in state["parameters"]]
         for parameter in parameters:
@@ -61,35 +61,41 @@ def load_optimiser_state(optim: PyroOptim, state: State, tensors: Mapping[str, T
                 optim.grad_clip[parameter] = optim._get_grad_clip(parameter)
     for saved in state["optimisers"]:
         first = next(name for group in saved["groups"] for name in group)
-        _load(optim.optim_objs[tensors[first]], saved)
+        _load(optim, optim.optim_objs[tensors[first]], saved)
 
 
 def _make(
-    optim: TorchOptim, names: list[str], groups: Groups, tensors: Mapping[str, Tensor]
+    optim: TorchOptim, names: list[str], saved: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
     """Build the optimiser so that it has these groups, the last of which may have come later."""
+    groups: Groups = saved["groups"]
     of = {id(tensor): name for name, tensor in tensors.items()}
-    for later in range(max(len(groups), 1)):
+    ways = range(max(len(groups), 1))
+    for later, alike in [*((way, True) for way in ways), *((way, False) for way in ways)]:
         tail = groups[len(groups) - later :]
         first = [name for name in names if not any(name in group for group in tail)]
         optim.optimiser = None
         optim.optim_objs.clear()
         for group in (first, *tail):
             optim.extend(tensors[name] for name in group)
-        if optim.optimiser is not None and _groups(optim.optimiser, of) == groups:
+        if optim.optimiser is None or _groups(optim.optimiser, of) != groups:
+            continue
+        if optim.made_with == saved["made_with"] or not alike:
             return
     raise ValueError("optim: expected the groups of parameters that the run had, got others")
 
 
-def _load(holder: Any, saved: State) -> None:
+def _load(optim: PyroOptim, holder: Any, saved: State) -> None:
     optimiser = _optimiser(holder)
-    for name, value in _defaults(optimiser).items():
-        before = saved["defaults"].get(name, value)
-        if not isinstance(value, Tensor) and not isinstance(before, Tensor) and before != value:
-            raise ValueError(
-                f"optim: the run was trained with {name}={before}, got {value}; give the same, "
-                "or start another run"
-            )
+    argument = optim.name if isinstance(optim, TorchOptim) else "optim"
+    for group, group_before in zip(_made_with(optim, optimiser), saved["made_with"], strict=True):
+        for name, value in group.items():
+            before = group_before.get(name, value)
+            if before != value:
+                raise ValueError(
+                    f"{argument}: the run was trained with {name}={before}, got {value}; give the "
+                    "same, or start another run"
+                )
     if saved["scheduler"] is not None:
         holder.load_state_dict(saved["scheduler"])
     optimiser.load_state_dict(saved["optimiser"])
@@ -100,10 +106,13 @@ def _optimiser(holder: Any) -> Optimizer:
     return holder if isinstance(holder, Optimizer) else holder.optimizer
 
 
-def _defaults(optimiser: Optimizer) -> dict[str, Any]:
-    """The hyper-parameters that the optimiser was made with, but for what loading adds to them."""
+def _made_with(optim: PyroOptim, optimiser: Optimizer) -> list[dict[str, Any]]:
+    """The hyper-parameters that each group was made with; Pyro's optimisers have one group each."""
+    if isinstance(optim, TorchOptim):
+        return optim.made_with
     used = optimiser.param_groups[0]
-    return {name: value for name, value in optimiser.defaults.items() if name in used}
+    numbers = {n: v for n, v in optimiser.defaults.items() if not isinstance(v, Tensor)}
+    return [{name: value for name, value in numbers.items() if name in used}]
 
 
 def _groups(optimiser: Optimizer, names: Mapping[int, str]) -> Groups:

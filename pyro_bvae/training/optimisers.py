@@ -27,6 +27,7 @@ class TorchOptim(PyroOptim):
 
     Attributes:
         optimiser: the torch optimiser; None before the first step.
+        made_with: the hyper-parameters that its groups had when they were made.
 
     Raises:
         TypeError: `factory` is an optimiser already, cannot be called with parameters, or (at the
@@ -47,6 +48,7 @@ class TorchOptim(PyroOptim):
         super().__init__(factory, {})
         self.factory, self.name = factory, name
         self.optimiser: Optimizer | None = None
+        self.made_with: list[dict[str, Any]] = []
         self._waiting: dict[str, Any] | None = None
 
     def __call__(self, params: Iterable[Tensor], *args: Any, **kwargs: Any) -> None:
@@ -69,10 +71,12 @@ class TorchOptim(PyroOptim):
             return
         if self.optimiser is None:
             self.optimiser = made(self.factory, new, self.name)
+            self.made_with = [_numbers(group) for group in self.optimiser.param_groups]
             if self._waiting is not None:
                 self.optimiser.load_state_dict(self._waiting)
         else:
             self.optimiser.add_param_group({"params": new})
+            self.made_with.append(_numbers(self.optimiser.param_groups[-1]))
         self.optim_objs.update(dict.fromkeys(new, self.optimiser))
         self.grad_clip.update(dict.fromkeys(new))
 
@@ -132,6 +136,13 @@ def made(factory: OptimiserFactory, parameters: list[Tensor], name: str = "optim
             f"that has none of them, so nothing would be trained; {EXAMPLE}"
         )
     return optimiser
+
+
+def _numbers(group: dict[str, Any]) -> dict[str, Any]:
+    """Return the hyper-parameters of a group that are numbers, words or tuples of them."""
+    plain = {n: v.item() if isinstance(v, Tensor) and not v.dim() else v for n, v in group.items()}
+    kinds = (bool, int, float, str, tuple, type(None))
+    return {n: v for n, v in plain.items() if n != "params" and isinstance(v, kinds)}
 
 
 def check_rate(optim: PyroOptim) -> None:

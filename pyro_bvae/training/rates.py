@@ -1,6 +1,7 @@
 """Learning rates that follow one of torch's schedules."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 from pyro.optim import PyroOptim
@@ -72,6 +73,7 @@ class Rates:
                 "one of another, which would leave these rates as they are; use the argument"
             )
         self._scheduler, self._groups = scheduler, len(optimiser.param_groups)
+        self._made = deepcopy(dict(scheduler.state_dict()))
         return optimiser
 
     def step(self) -> None:
@@ -89,7 +91,11 @@ class Rates:
         """Return which schedule it is, and where it is; None before the first step."""
         if self._scheduler is None:
             return None
-        return {"class": _classes(self._scheduler), "state": dict(self._scheduler.state_dict())}
+        return {
+            "class": _classes(self._scheduler),
+            "made": self._made,
+            "state": dict(self._scheduler.state_dict()),
+        }
 
     def load_state(self, state: State) -> None:
         """Go on from there, once the optimiser exists; ValueError if it was another schedule."""
@@ -103,6 +109,13 @@ class Rates:
                 + (f", whose state has {lacks} as well" if lacks else "")
                 + "; give the same, or start another run"
             )
+        for name, value in self._made.items():
+            first = described(state["made"].get(name, value))
+            if first != described(value):
+                raise ValueError(
+                    f"lr_schedule: the run was trained with {name}={first}, got "
+                    f"{described(value)}; give the same, or start another run"
+                )
         self._scheduler.load_state_dict(state["state"])
 
 

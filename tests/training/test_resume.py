@@ -444,3 +444,40 @@ def test_callbacks_without_a_state_come_and_go(tmp_path):
     begin(tmp_path, steps=8, callbacks=[stop, quiet])
     begin(tmp_path, steps=9, callbacks=[lambda r: seen.append(r.step), stop], resume=True)
     assert seen == [9]
+
+
+@pytest.mark.parametrize("rates", [(0.5, 0.02), (0.02, 0.5)])
+def test_another_rate_of_a_group_is_refused_even_under_the_same_name(rates, tmp_path):
+    """Though the optimiser's default is the same."""
+
+    def groups(*rates):
+        def make(parameters):
+            given = zip((parameters[::2], parameters[1::2]), rates, strict=True)
+            return torch.optim.SGD([{"params": p, "lr": lr} for p, lr in given], lr=1.0)
+
+        return make
+
+    begin(tmp_path, steps=3, optim=groups(0.02, 0.02))
+    with pytest.raises(ValueError, match=r"optim: the run was trained with lr=0.02, got 0.5"):
+        begin(tmp_path, steps=3, optim=groups(*rates), resume=True)
+
+
+def test_another_rate_of_the_critic_is_refused_even_under_the_same_name(tmp_path):
+    def options(rate):
+        torch.manual_seed(5)
+        critic = mlp_critic(2, hidden=(8,))
+        optim = {"critic_optim": lambda parameters: torch.optim.Adam(parameters, lr=rate)}
+        return {"steps": 3, "objective": FactorELBO(critic, gamma=2.0), **optim}
+
+    begin(tmp_path, **options(0.1))
+    with pytest.raises(ValueError, match=r"critic_optim: .* with lr=0.1, got 0.2"):
+        begin(tmp_path, **options(0.2), resume=True)
+
+
+def test_other_numbers_of_a_schedule_are_refused_even_under_the_same_name(tmp_path):
+    def halving_every(steps):
+        return lambda optimiser: StepLR(optimiser, step_size=steps, gamma=0.5)
+
+    begin(tmp_path, steps=3, lr_schedule=halving_every(2))
+    with pytest.raises(ValueError, match=r"lr_schedule: .* with step_size=2, got 3"):
+        begin(tmp_path, steps=3, lr_schedule=halving_every(3), resume=True)
