@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pyro_bvae.datasets.arrays import Source
+from pyro_bvae.training.randomness import foreign_randomness_kept
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.words import digest, outline
 
@@ -40,11 +41,7 @@ def _parts(source: Source, rows: Tensor, device: torch.device | None) -> tuple[T
 @contextmanager
 def _seeded() -> Iterator[None]:
     """Seed the generators of Python and NumPy, and put them back as they were."""
-    states = random.getstate(), np.random.get_state()
-    try:
+    with foreign_randomness_kept():
         random.seed(0)
         np.random.seed(0)
         yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])

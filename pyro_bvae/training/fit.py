@@ -135,7 +135,8 @@ def fit(
         overwrite: replace the run that is in that directory.
         resume: go on with the run in that directory, from its newest whole checkpoint; begin it
             if there is none. All settings but `steps` must be the same, and so must callbacks
-            that have a state (see `Callback`).
+            that have a state (see `Callback`). NumPy's and Python's global generators, which data
+            may draw from, go on as they were there too, and are put back at the end.
         keep: how many checkpoints to keep, ≥ 1.
         compile: how the steps are taken, as `CompiledSVI` explains: "eager" as Pyro takes them,
             "recorded" or "compiled" for a pair of static structure, or "auto", which times the

@@ -23,7 +23,7 @@ from pyro_bvae.training.names import constraints_of, modules_of, named_tensors, 
 from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
 from pyro_bvae.training.optimisers import check_rate
 from pyro_bvae.training.parameters import parameters_in
-from pyro_bvae.training.randomness import randomness, set_randomness
+from pyro_bvae.training.randomness import foreign_randomness_kept, randomness, set_randomness
 from pyro_bvae.training.rates import Rates
 from pyro_bvae.training.settings import check_alike
 from pyro_bvae.training.source import (
@@ -88,6 +88,7 @@ class Loop:
         first = self.step + 1
         with (
             own_randomness(self.device, self.seed + self.group.rank),
+            nullcontext() if self._random is None else foreign_randomness_kept(),
             tqdm(
                 total=steps,
                 initial=self.step,

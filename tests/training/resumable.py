@@ -104,7 +104,7 @@ def begin(
     """Begin a run as a new process does: same seed, empty store; or go on with it."""
     torch.set_default_dtype(dtype)
     pyro.clear_param_store()
-    torch.manual_seed(0)
+    pyro.set_rng_seed(0)
     if every_step:
         session.SECONDS, session.SHARE = 0.0, 1.0
     options: dict[str, Any] = {

@@ -9,6 +9,7 @@ import time
 from functools import partial
 
 import numpy as np
+import pyro
 import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, SequentialLR, StepLR
@@ -481,3 +482,42 @@ def test_other_numbers_of_a_schedule_are_refused_even_under_the_same_name(tmp_pa
     begin(tmp_path, steps=3, lr_schedule=halving_every(2))
     with pytest.raises(ValueError, match=r"lr_schedule: .* with step_size=2, got 3"):
         begin(tmp_path, steps=3, lr_schedule=halving_every(3), resume=True)
+
+
+class Jittered(torch.utils.data.Dataset):
+    """Data with noise of everyone's generators, anew at every reading."""
+
+    def __init__(self):
+        self.x = data("vae")
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        noise = (random.gauss(0.0, 0.1), np.random.normal(scale=0.1), torch.randn(()) / 10)
+        return self.x[index] + sum(map(float, noise))
+
+
+def test_data_that_are_drawn_anew_go_on_too(tmp_path):
+    begin(tmp_path / "whole", given=Jittered())
+    begin(tmp_path / "broken", given=Jittered(), optim=interrupting(adam, 31))
+    begin(tmp_path / "broken", given=Jittered(), resume=True)
+    assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "broken"))
+    assert same_files(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_a_resumed_run_leaves_other_generators_as_they_were(tmp_path):
+    """Though the run itself drew from them."""
+
+    def draws():
+        return random.gauss(0.0, 1.0), np.random.normal()
+
+    pyro.set_rng_seed(0)
+    first = draws()
+    options = {"every": 1, "callbacks": [lambda record: draws() and None]}
+    begin(tmp_path, steps=3, **options)
+    assert draws() != first
+    begin(tmp_path, steps=3, **options, resume=True)
+    assert draws() == first
+    begin(tmp_path, steps=5, **options, resume=True)
+    assert draws() == first
