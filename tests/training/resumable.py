@@ -1,5 +1,8 @@
 """Runs that can be broken off and resumed, in this process or in one that is killed."""
 
+import io
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +20,7 @@ from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.networks import mlp_decoder
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
-from pyro_bvae.training import EarlyStopping, Fit, Run, schedules, session
+from pyro_bvae.training import EarlyStopping, Fit, Run, files, schedules, session
 from tests.training.small_examples import auto_normal_regression
 
 
@@ -128,6 +131,34 @@ def begin_to_be_killed(run: Path, arguments: dict[str, Any]) -> None:
     """Begin or go on with a run in a process that must own no semaphores, as killed ones leak."""
     tqdm.set_lock(threading.RLock())
     begin(run, resume=True, **arguments)
+
+
+def begin_to_die_writing(run: Path, name: str, moment: str) -> None:
+    """Go on with a run in a process that is killed while it writes the third file of that name."""
+    tqdm.set_lock(threading.RLock())
+    counts = {"half": 0, "whole": 0, "named": 0}
+
+    def die_at(now: str, path: Any) -> None:
+        if Path(path).name.removeprefix(".").startswith(name):
+            counts[now] += 1
+            if now == moment and counts[now] == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    class Half(io.FileIO):
+        def write(self, content: Any) -> int:
+            super().write(content[: len(content) // 2])
+            die_at("half", self.name)
+            return super().write(content[len(content) // 2 :])
+
+    rename = os.replace
+
+    def named(source: Any, target: Any) -> None:
+        die_at("whole", target)
+        rename(source, target)
+        die_at("named", target)
+
+    vars(files)["open"], os.replace = Half, named
+    begin(run, resume=True, every_step=True)
 
 
 def end_state(run: Path) -> Any:

@@ -21,6 +21,7 @@ from tests.training.resumable import (
     adam,
     begin,
     begin_to_be_killed,
+    begin_to_die_writing,
     data,
     end_state,
     identical,
@@ -176,6 +177,14 @@ class StopAt:
         return record.step >= self.step
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that nothing broke off."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    begin(run)
+    return run
+
+
 def started(run, **arguments):
     """Resume a run in a process of its own, which leaves a checkpoint after almost every step."""
     options = {"every_step": True, **arguments}
@@ -213,6 +222,22 @@ def test_killed_at_random_moments_and_resumed_is_uninterrupted(name, dtype, tmp_
     assert identical(end_state(tmp_path / "whole"), end_state(run))
     assert same_files(tmp_path / "whole", run)
     assert not list(run.rglob(".*.part"))
+
+
+@pytest.mark.parametrize("moment", ["half", "whole", "named"])
+@pytest.mark.parametrize("name", ["step-", "weights", "best", "history"])
+def test_killed_while_a_file_is_written_and_resumed_is_uninterrupted(name, moment, whole, tmp_path):
+    """With half of its bytes there, all of them, or the file in its place and the last not gone."""
+    process = processes.Process(target=begin_to_die_writing, args=(tmp_path, name, moment))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    parts = {"step-": "checkpoints/.step-*.part"}.get(name, f".{name}.*.part")
+    assert len(list(tmp_path.glob(parts))) == (moment != "named")
+    begin(tmp_path, resume=True)
+    assert identical(end_state(whole), end_state(tmp_path))
+    assert same_files(whole, tmp_path)
+    assert not list(tmp_path.rglob(".*.part"))
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 0)])
