@@ -3,6 +3,7 @@
 import json
 import resource
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,25 @@ def status(name: str) -> int:
     """Read a number of bytes that the kernel keeps of this process, such as RssAnon."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+
+
+def train_in_mode(folder: Path, mode: str) -> None:
+    """Train for 300 steps on data in memory; note the memory used at every twentieth."""
+    torch.set_num_threads(1)
+    vae = VAE(
+        prior=NormalPrior(2),
+        likelihood=BernoulliLikelihood(mlp_decoder(2, SHAPE, hidden=(8,))),
+        posterior=MeanFieldPosterior(mlp_encoder(SHAPE, hidden=(8,)), latents=2),
+    )
+    used: list[int] = []
+
+    def note(_: Record) -> None:
+        used.append(status("RssAnon"))
+
+    data = (torch.rand(64, *SHAPE) < 0.5).float()
+    options: dict[str, Any] = {"batch_size": 4, "compile": mode, "progress": False}
+    fit(vae, data, steps=300, every=20, callbacks=[note], run=folder / "run", **options)
+    (folder / "used.json").write_text(json.dumps(used))
 
 
 def train_on_more_than_fits(folder: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from hypothesis import strategies as st
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.distributed import Group, Meetings, current_group
 from tests.training.resumable import end_state, identical, same_files
+from tests.training.test_resume import newest_step
 from tests.training.together import (
     WAYS,
     broken_off,
     endless,
     fixed_noise,
+    going_on,
     kill,
     refused,
     seeded_apart,
@@ -100,6 +103,28 @@ def test_where_one_is_killed_the_other_ends_with_an_error(victim, tmp_path):
     members[1 - victim].join(30)
     assert members[victim].exitcode == -signal.SIGKILL
     assert members[1 - victim].exitcode == 1
+
+
+def test_killed_at_any_moment_two_processes_go_on_bit_for_bit(tmp_path):
+    """First both are killed, then the second one, whose end the first one notices."""
+    for name in ("whole/first", "broken/first", "broken/second", "broken/last"):
+        (tmp_path / name).mkdir(parents=True)
+    together(going_on, tmp_path / "whole" / "first")
+    run = tmp_path / "broken" / "run"
+    for name, victims, after in (("first", (0, 1), 1), ("second", (1,), 40)):
+        members = started(going_on, run.parent / name)
+        while newest_step(run) < after and all(member.is_alive() for member in members):
+            time.sleep(0.001)
+        for victim in victims:
+            kill(members[victim])
+        for member in members:
+            member.join(60)
+        ends = [-signal.SIGKILL if rank in victims else 1 for rank in range(2)]
+        assert [member.exitcode for member in members] == ends
+        assert after <= newest_step(run) < 100
+    together(going_on, run.parent / "last")
+    assert identical(end_state(tmp_path / "whole" / "run"), end_state(run))
+    assert same_files(tmp_path / "whole" / "run", run)
 
 
 def test_torchrun_trains_from_the_command_line(tmp_path):

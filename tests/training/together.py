@@ -235,6 +235,11 @@ def endless(rank: int, folder: Path) -> None:
     begin(None, steps=10**7, every=10, callbacks=[note])
 
 
+def going_on(rank: int, folder: Path) -> None:
+    """Go on with the run beside this folder, with a checkpoint after almost every step."""
+    begin(folder.parent / "run", resume=True, steps=100, average=0.9, every_step=True)
+
+
 def wait_for(path: Path, seconds: float = 60.0) -> None:
     """Wait for a file; TimeoutError if it does not come."""
     end = time.monotonic() + seconds
