@@ -16,8 +16,8 @@ class NarrowConvTranspose2d(nn.ConvTranspose2d):
     overlapping ones are summed; the library's own transposed convolution is several times slower
     where there is but one output channel. Backward is the library's. Arguments, parameters and
     `state_dict` are those of `nn.ConvTranspose2d`, to which everything is left on other devices,
-    within `torch.compile`, for more than 4 output channels, and for groups, dilation and output
-    padding.
+    within `torch.compile`, for more than 3 output channels or :math:`o k^2` beyond twice the input
+    channels, and for groups, dilation and output padding.
 
     Shapes: `[n, in_channels, h, w]` to `[n, out_channels, h', w']`.
 

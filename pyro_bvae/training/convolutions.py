@@ -1,7 +1,7 @@
 """Convolutions as the compiler is to see them: the same sums, by shorter ways on a CPU."""
 
 from collections.abc import Callable, Sequence
-from functools import reduce, wraps
+from functools import cache, reduce, wraps
 from typing import Any, NamedTuple
 
 import torch
@@ -52,14 +52,14 @@ def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, *arguments: Any)
     """Return a convolution, or `NotImplemented` to leave it to the compiler.
 
     On a CPU, a transposed one to few channels is a matrix product and a sum, and all others in two
-    dimensions have their channels last.
+    dimensions, of more than one image in single precision or less, have their channels last.
     """
     given = Geometry.of(arguments, weight)
     if given.transposed and is_narrow(
         x, weight, given.dilation, given.output_padding, given.groups
     ):
         return columns(x, weight, bias, given.stride, given.padding)
-    if not _may_be_last(x) or (_is_last(x) and _is_last(weight)):
+    if (_is_last(x) and _is_last(weight)) or not _may_be_last(x, weight, given):
         return NotImplemented
     return aten.convolution(channels_last(x), channels_last(weight), bias, *given)
 
@@ -74,7 +74,7 @@ def convolution_backward(
     """
     given, wanted = Geometry.of(arguments[:-1], weight), arguments[-1]
     tensors = [grad, x, weight]
-    as_they_are = not _may_be_last(x) or all(map(_is_last, tensors))
+    as_they_are = all(map(_is_last, tensors)) or not _may_be_last(x, weight, given)
     within = all(o < s for o, s in zip(given.output_padding, given.stride, strict=True))
     exchanged = given.transposed and within and grad.device.type == "cpu"
     if as_they_are and not exchanged and not wanted[2]:
@@ -128,11 +128,26 @@ def col2im(
     return F.pad(images, (-left, size[1] + left - wide, -top, size[0] + top - rows))
 
 
-def _may_be_last(x: Tensor) -> bool:
-    return x.dim() == 4 and x.device.type == "cpu" and x.numel() > 0
+def _may_be_last(x: Tensor, weight: Tensor, given: Geometry) -> bool:
+    """Whether a convolution on a CPU is done by the library, which is faster with channels last.
+
+    torch's own, for float64 or a single image, is not, and refuses some such weights.
+    """
+    if x.dim() != 4 or x.device.type != "cpu" or not x.numel():
+        return False
+    return torch._C._select_conv_backend(x, weight, None, *given) not in torchs_own()
+
+
+@cache
+def torchs_own() -> set[Any]:
+    """Return how torch convolves images where no library does."""
+    ways = torch._C._ConvBackend  # type: ignore[attr-defined]
+    return {ways.Slow2d, ways.SlowDilated2d, ways.SlowTranspose2d}
 
 
 def _is_last(x: Tensor) -> bool:
+    if x.dim() != 4:
+        return False
     _, channels, height, width = x.shape
     return x.stride() == (channels * height * width, 1, width * channels, channels)
 
