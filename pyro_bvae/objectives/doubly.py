@@ -31,8 +31,10 @@ class ScaledGradient:
         return fresh
 
     def _scale(self, gradient: Tensor) -> Tensor:
-        factor = torch.as_tensor(self.factor)
-        return gradient * factor.reshape(*factor.shape, *(1,) * (gradient.dim() - factor.dim()))
+        factor = self.factor
+        if isinstance(factor, Tensor):
+            factor = factor.reshape(*factor.shape, *(1,) * (gradient.dim() - factor.dim()))
+        return gradient * factor
 
 
 class Given(Messenger):
