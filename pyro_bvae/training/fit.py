@@ -130,8 +130,8 @@ def fit(
         every: steps from record to record, ≥ 1; by default a hundredth of all, at most 1000.
         callbacks: called with every `Record`; one that returns True ends the training.
         run: a directory for settings, weights (the last and the best) and history, which are
-            written at records and at the end, but no more often than a twentieth of the time
-            allows (where records come fast, a second behind), and for checkpoints.
+            written at the end, and at records as often as a twentieth of the time allows: where
+            these come fast, behind by 20 times what writing takes. And for checkpoints.
         overwrite: replace the run that is in that directory.
         resume: go on with the run in that directory, from its newest whole checkpoint; begin it
             if there is none. All settings but `steps` must be the same, and so must callbacks
