@@ -1,24 +1,33 @@
 """What Python functions take from around them: a recording would miss that it changed."""
 
 import dis
-import sys
-from collections import deque
+import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextvars import ContextVar
+from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
-SCALARS = (
-    *(bool, int, float, complex, str, bytes, type(None)),
-    *(np.generic, torch.dtype, torch.device),
+from pyro_bvae.training.python_values import (
+    GENERATORS,
+    HERE,
+    SCALARS,
+    SEQUENCES,
+    Read,
+    Shared,
+    generator_state,
+    is_iterator,
+    is_open,
+    is_own,
 )
-SEQUENCES = (list, tuple, deque)
-LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
+
 OF_MODULES = frozenset(vars(nn.Module())) | {"training"}
-HERE = __name__.partition(".")[0] + "."
+MOST, DEEP = 256, 3
+BY_NAME = {"getattr", "hasattr", "attrgetter", "vars", "__dict__"}
+ENVIRONMENT = {"environ", "getenv"}
 IGNORED = object()
 MOST, DEEP = 256, 3
 
@@ -29,8 +38,11 @@ class PythonState:
     Scalars, and what lists, sets, dictionaries and arrays hold, are compared by value; functions,
     modules, objects of the user's own classes and tensors that a recording holds by identity. What
     functions reach through these counts too; of an object, the attributes that code of theirs
-    names. Not looked at are containers of more than 256 elements, what is more than three objects
-    away, and what libraries keep to themselves.
+    names, also as strings where they call `getattr`. Of the process's environment, the variables
+    that they name count. Iterators change whenever they are used, so with one around them
+    functions are never what they were. Not looked at are containers of more than 256 elements,
+    what is more than three objects away, attributes that are not there yet, files, and what
+    libraries keep to themselves.
 
     Args:
         functions: model and guide.
@@ -61,23 +73,31 @@ class PythonState:
             self._visit(value, 0)
         for attributes, depth in self._objects:
             for name in self._named & attributes.keys():
-                if not isinstance(attributes[name], FunctionType):
+                value = attributes.get(name)
+                if isinstance(attributes, Shared) or not isinstance(value, FunctionType):
                     self._note(attributes, name, depth)
-                self._visit(attributes[name], depth)
+                self._visit(value, depth)
 
     def is_current(self) -> bool:
         """Whether all of them are what they were."""
         return all(
-            ((now := mapping.get(name, IGNORED)) is old and not is_open)
+            ((now := mapping.get(name, IGNORED)) is old and not may_change)
             or self._content(now) == content
-            for mapping, name, old, content, is_open in self._entries
+            for mapping, name, old, content, may_change in self._entries
         )
+
+    def changed(self) -> str | None:
+        """Return the name of one of them that is not what it was, None if all are."""
+        for mapping, name, _, content, _ in self._entries:
+            if self._content(mapping.get(name, IGNORED)) != content:
+                return name
+        return None
 
     def _note(self, mapping: Mapping[str, Any], name: str, depth: int) -> None:
         value = mapping.get(name, IGNORED)
         content = self._content(value)
         if content is not IGNORED:
-            self._entries.append((mapping, name, value, content, _is_open(value)))
+            self._entries.append((mapping, name, value, content, is_open(value)))
         self._visit(value, depth)
 
     def _content(self, value: Any, depth: int = 0) -> Any:
@@ -101,8 +121,12 @@ class PythonState:
             return id(value.__self__), id(value.__func__)
         if isinstance(value, type):
             return IGNORED
+        if isinstance(value, GENERATORS):
+            return generator_state(value)
+        if is_iterator(value):
+            return object()
         known = isinstance(value, FunctionType | nn.Module | SimpleNamespace)
-        return id(value) if known or _is_own(type(value)) else IGNORED
+        return id(value) if known or is_own(type(value)) else IGNORED
 
     def _visit(self, value: Any, depth: int) -> None:
         if id(value) in self._seen or depth > DEEP or isinstance(value, (*SCALARS, Tensor)):
@@ -111,94 +135,59 @@ class PythonState:
         if isinstance(value, MethodType):
             self._visit(value.__self__, depth)
             self._visit(value.__func__, depth)
+        elif isinstance(value, ContextVar):
+            self._note(Read(value.get), value.name, depth)
+        elif isinstance(value, partial):
+            self._note({"arguments": (value.func, value.args, value.keywords)}, "arguments", depth)
+        elif isinstance(value, property):
+            self._visit(value.fget, depth)
+        elif isinstance(value, staticmethod | classmethod):
+            self._visit(value.__func__, depth)
         elif isinstance(value, FunctionType):
             self._visit_function(value, depth)
         elif isinstance(value, nn.Module):
             for name in vars(value).keys() - OF_MODULES:
                 self._note(vars(value), name, depth + 1)
             self._visit_methods(type(value), depth)
+            self._objects.append((Shared(value), depth + 1))
         elif isinstance(value, (dict, set, frozenset, *SEQUENCES)):
             for part in value.values() if isinstance(value, dict) else value:
                 self._visit(part, depth) if len(value) <= MOST else None
         elif isinstance(value, ModuleType | type):
-            if _is_own(value):
+            if is_own(value):
                 self._objects.append((vars(value), depth + 1))
         elif hasattr(value, "func"):
             self._visit((value.func, getattr(value, "args", ())), depth)
         else:
             self._visit_methods(type(value), depth)
             self._objects.append((getattr(value, "__dict__", {}), depth + 1))
-            self._objects.append((_Slots(value), depth + 1))
+            self._objects.append((Shared(value), depth + 1))
 
     def _visit_methods(self, owner: type, depth: int) -> None:
-        for cls in filter(_is_own, owner.__mro__):
+        for cls in filter(is_own, owner.__mro__):
             for method in vars(cls).values():
-                if isinstance(method, FunctionType):
+                if isinstance(method, FunctionType | property | staticmethod | classmethod):
                     self._visit(method, depth)
 
     def _visit_function(self, function: FunctionType, depth: int) -> None:
-        if not _is_own(function):
+        if not is_own(function):
             return
         for name, cell in zip(
             function.__code__.co_freevars, function.__closure__ or (), strict=True
         ):
-            self._note(_Cell(cell), name, depth)
-        defaults = {"": (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())}
-        if _is_open(defaults[""]):
-            self._note(defaults, "", depth)
+            self._note(Read(partial(getattr, cell, "cell_contents")), name, depth)
+        given = (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values())
+        if given:
+            self._note({"defaults": given}, "defaults", depth)
         for code in _codes(function.__code__):
             self._named.update(code.co_names)
+            strings = [c for c in code.co_consts if isinstance(c, str)]
+            if BY_NAME & {*code.co_names}:
+                self._named.update(strings)
+            for name in strings if ENVIRONMENT & {*code.co_names} else ():
+                self._note(Read(partial(os.environ.get, name)), name, depth)
             for name in _globals(code) if not function.__module__.startswith(HERE) else ():
                 self._note(function.__globals__, name, depth)
-
-
-class _Cell(dict[str, Any]):
-    """A variable of an enclosing function, as a mapping of whatever name."""
-
-    def __init__(self, cell: Any) -> None:
-        self._cell = cell
-
-    def get(self, name: str, missing: Any = None) -> Any:
-        """Return its value, or what is asked for if it has none yet."""
-        try:
-            return self._cell.cell_contents
-        except ValueError:
-            return missing
-
-
-class _Slots(Mapping[str, Any]):
-    """The attributes of an object that lie in slots."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        slots = [vars(cls).get("__slots__", ()) for cls in type(value).__mro__]
-        self._names = {n for names in slots for n in ((names,) if type(names) is str else names)}
-
-    def __getitem__(self, name: str) -> Any:
-        """Return one; KeyError if it is not set."""
-        try:
-            return object.__getattribute__(self._value, name)
-        except AttributeError:
-            raise KeyError(name) from None
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in self._names if hasattr(self._value, name))
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-def _is_open(value: Any) -> bool:
-    """Whether a value may change while it stays the same object."""
-    if isinstance(value, tuple):
-        return any(map(_is_open, value))
-    return isinstance(value, (dict, list, deque, set, np.ndarray))
-
-
-def _is_own(value: Any) -> bool:
-    """Whether a function, class or Python module is none of a library's."""
-    name = value.__name__ if isinstance(value, ModuleType) else value.__module__
-    return (name or "").partition(".")[0] not in LIBRARIES
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

@@ -1,9 +1,11 @@
 """One step of SVI (handlers, loss, gradients, update) as a recorded graph."""
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from pyro.infer.util import zero_grads
 from torch import Tensor
@@ -65,10 +67,12 @@ class RecordedStep:
         self._used_before = [p for p in tensors if p.grad is not None]
         self.steps = 0
         leaves = tensors + [p for _, p in modules.parameters().values()]
+        before = _elsewhere_drawn()
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
             torch.clear_autocast_cache()
             self._recording = record(self._function, call.tensors)
             self._surroundings = Surroundings(parameters, modules, self._recording.live)
+        self._draws_elsewhere = _elsewhere_drawn() != before
         self._compiled: Recording | Captured = self._recording
         self.taken = self._finish(self._recording.outputs)
         self._recording.outputs.clear()
@@ -83,10 +87,19 @@ class RecordedStep:
     def is_current(self) -> bool:
         """Whether all that the recording took from elsewhere is still what it was."""
         return (
-            self._surroundings.is_current()
+            not self._draws_elsewhere
+            and self._surroundings.is_current()
             and all(p.grad is None for p in self._never_used)
             and (self._update is None or self._update.is_current())
         )
+
+    def changed(self) -> str:
+        """Say what the recording took from elsewhere that is not what it was."""
+        if self._draws_elsewhere:
+            return "the random generators of Python or NumPy"
+        if self._update is None or self._update.is_current():
+            return self._surroundings.changed()
+        return "optimisers, their state or their hyper-parameters"
 
     def is_compiled(self) -> bool:
         """Whether `compile` has been called."""
@@ -164,6 +177,11 @@ def without_autocast(tensors: Sequence[Tensor]) -> AbstractContextManager[Any]:
     device = tensors[0].device.type if tensors else "cpu"
     enabled = torch.is_autocast_enabled(device)
     return torch.autocast(device, enabled=False) if enabled else nullcontext()
+
+
+def _elsewhere_drawn() -> tuple[Any, str]:
+    """Return where the random generators are that no graph draws from."""
+    return random.getstate(), str(np.random.get_state(legacy=False))
 
 
 def _detached(value: Any) -> Any:

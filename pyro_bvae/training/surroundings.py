@@ -158,6 +158,13 @@ class Surroundings:
             )
         )
 
+    def changed(self) -> str:
+        """Say what is not as it was recorded."""
+        name = self._python.changed()
+        if name is None:
+            return "parameters, buffers, modules or training modes"
+        return f"values that model and guide read, such as {name!r},"
+
 
 @contextmanager
 def fresh_gradients() -> Iterator[None]:

@@ -45,8 +45,10 @@ class CompiledSVI(TermsSVI):
     as Pyro's, until they have come three times in a row: then they get a graph too, announced
     by a `RecompileWarning`. What changes between steps is best a tensor that is changed in place
     (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph, and
-    the graph is recorded anew when it changes, as far as `PythonState` follows it.
-    Parameters may be changed in place, loaded or replaced; learning rates may be set as usual.
+    the graph is recorded anew when it changes, as far as `PythonState` follows it: not into
+    libraries, caches, files, large containers or attributes that appear later. Parameters may be
+    changed in place, loaded or replaced; learning rates, and momenta that torch's schedules move,
+    as usual.
 
     On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
     device; only reading the loss, as `step` does, waits for it (see `captured`, which has been
@@ -205,7 +207,7 @@ class CompiledSVI(TermsSVI):
         plan.delays = 0
         difference = plan.recorded.difference(step) if plan.recorded else None
         if not step.is_current():
-            difference = "the step replaces parameters or buffers, or switches training modes"
+            difference = f"the step itself changes {step.changed()}"
         plan.eager = difference is not None
         plan.confirmed = plan.recorded is not None or not plan.first
         plan.recorded = plan.recorded or step
@@ -224,6 +226,7 @@ class CompiledSVI(TermsSVI):
 
     def _start_over(self, old: Plan, call: Call, args: Any, kwargs: Any) -> Taken:
         """Forget all recordings, because what they took from elsewhere has been replaced."""
+        changed = old.recorded.changed() if old.recorded else ""
         short_lived = old.recorded is not None and old.recorded.steps < SHORT_LIVED
         self._strikes = self._strikes + 1 if short_lived else 0
         self._plans.clear()
@@ -232,7 +235,7 @@ class CompiledSVI(TermsSVI):
         if self._strikes < IN_A_ROW:
             return taken
         plan.eager = True
-        return self._fall_back(taken, "parameters, modules or optimisers keep being replaced")
+        return self._fall_back(taken, f"{changed} keep changing")
 
     def _fall_back(self, taken: Taken, why: str) -> Taken:
         if self.fallback is None:

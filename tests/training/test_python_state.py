@@ -204,3 +204,35 @@ def test_large_arrays_are_not_looked_at():
     state = state_of(lambda: values)
     values[0] = 1.0
     assert state.is_current()
+
+
+def test_arguments_that_a_partial_was_given():
+    options = SimpleNamespace(rate=1.0)
+    state = state_of(partial(lambda options: options.rate, options=options))
+    assert state.is_current()
+    options.rate = 2.0
+    assert not state.is_current()
+    assert state.changed() == "rate"
+
+
+def test_an_attribute_of_the_class_until_the_object_has_its_own():
+    class Net(nn.Module):
+        rate = 1.0
+
+        def forward(self):
+            return self.rate
+
+    net = Net()
+    for change in (lambda: setattr(net, "rate", 2.0), lambda: setattr(Net, "rate", 3.0)):
+        vars(net).pop("rate", None)
+        state = state_of(net, modules=[net])
+        assert state.is_current()
+        change()
+        assert not state.is_current()
+
+
+def test_a_file_is_no_iterator_that_matters(tmp_path):
+    with open(tmp_path / "log", "w") as log:
+        state = state_of(lambda: log.write("x"))
+        log.write("y")
+        assert state.is_current()

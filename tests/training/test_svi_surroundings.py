@@ -1,10 +1,15 @@
 """Steps of models that take values from around them, which change from one step to the next."""
 
+import itertools
+import os
+import random
 import warnings
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyro
 import pytest
 import torch
@@ -108,7 +113,53 @@ def a_stored_parameter_from_the_second_step() -> Any:
     return shift, change
 
 
+def by_a_name_in_a_string() -> Any:
+    options = SimpleNamespace(rate=1.0)
+    return (
+        lambda m: m * getattr(options, "rate"),  # noqa: B009
+        lambda n: setattr(options, "rate", late(n)),
+    )
+
+
+def in_a_context_variable() -> Any:
+    rate: ContextVar[float] = ContextVar("rate", default=1.0)
+    return lambda m: m * rate.get(), lambda n: rate.set(late(n)) and None
+
+
+def in_the_environment() -> Any:
+    def change(number: int) -> None:
+        os.environ["PYRO_BVAE_TEST_RATE"] = str(late(number))
+
+    return lambda m: m * float(os.environ["PYRO_BVAE_TEST_RATE"]), change
+
+
+def in_a_default() -> Any:
+    options = SimpleNamespace(rate=1.0)
+
+    def shift(mean: Tensor, options: Any = options) -> Tensor:
+        return mean * options.rate
+
+    return shift, lambda n: setattr(options, "rate", late(n))
+
+
+def behind_a_property() -> Any:
+    class Options:
+        hidden = 1.0
+
+        @property
+        def rate(self) -> float:
+            return self.hidden
+
+    options = Options()
+    return lambda m: m * options.rate, lambda n: setattr(options, "hidden", late(n))
+
+
 FOLLOWED = [
+    by_a_name_in_a_string,
+    in_a_context_variable,
+    in_the_environment,
+    in_a_default,
+    behind_a_property,
     in_a_dictionary,
     in_an_object,
     a_replaced_tensor,
@@ -119,7 +170,58 @@ FOLLOWED = [
 
 
 @pytest.mark.parametrize("make", FOLLOWED)
-def test_what_changes_around_a_model_is_followed(make: Any) -> None:
+def test_what_changes_around_a_model_is_followed(
+    make: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYRO_BVAE_TEST_RATE", "1.0")
+    assert losses(Recorded, make, batch) == losses(SVI, make, batch)
+
+
+def an_iterator() -> Any:
+    numbers = itertools.count()
+    return lambda m: m * (1.0 if next(numbers) < CHANGE else 3.0), lambda n: None
+
+
+def a_generator_of_an_object() -> Any:
+    given = SimpleNamespace(rates=(late(n) for n in range(STEPS)))
+    return lambda m: m * next(given.rates), lambda n: None
+
+
+def numpys_generator() -> Any:
+    generator = np.random.default_rng(0)
+    return lambda m: m * (1.0 if generator.random() < 0.92 else 3.0), lambda n: None
+
+
+def pythons_generator() -> Any:
+    return lambda m: m * (1.0 if random.random() < 0.9 else 3.0), lambda n: None
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (an_iterator, "the step itself changes .* 'numbers'"),
+        (a_generator_of_an_object, "the step itself changes .* 'rates'"),
+        (numpys_generator, "'generator', keep changing"),
+        (pythons_generator, "the step itself changes the random generators of Python or NumPy"),
+    ],
+)
+def test_what_a_step_moves_on_is_pyros_even_if_two_steps_are_the_same(make: Any, why: str) -> None:
+    pyros = losses(SVI, make, batch)
+    with pytest.warns(FallbackWarning, match=why) as caught:
+        assert losses(Recorded, make, batch) == pyros
+    assert len(caught) == 1
+
+
+def test_a_property_is_not_run_to_see_whether_it_changed() -> None:
+    """It might draw random numbers, or be slow."""
+
+    class Options:
+        @property
+        def rate(self) -> Tensor:
+            return torch.rand(())
+
+    options = Options()
+    make = lambda: (lambda m: m * options.rate, lambda n: None)  # noqa: E731
     assert losses(Recorded, make, batch) == losses(SVI, make, batch)
 
 
