@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.fx import Graph, GraphModule
 from torch.optim import Optimizer
 
+from pyro_bvae.training.fused_adam import fused_adam_operator, is_fused_adam
 from pyro_bvae.training.updates import Group, Update, subtract_ratio
 
 aten = torch.ops.aten
@@ -47,12 +48,11 @@ class AdamUpdate(Update):
         steps, means, squares = ([s[n] for s in states] for n in self.state_names[:3])
         largest = [s["max_exp_avg_sq"] for s in states] if self.hyper["amsgrad"] else []
         torch._foreach_add_(steps, 1)
-        beta1, beta2 = self.hyper["betas"]
         self._rule()(
             *(parameters, grads, means, squares, largest, steps),
             lr=self.rate,
-            beta1=beta1,
-            beta2=beta2,
+            beta1=self.momentum,
+            beta2=self.hyper["betas"][1],
             maximize=False,
             **{name: self.hyper[name] for name in ("weight_decay", "eps", "amsgrad")},
         )
@@ -60,6 +60,8 @@ class AdamUpdate(Update):
     def _rule(self) -> Callable[..., None]:
         decoupled = self.hyper["decoupled_weight_decay"]
         if self.hyper["fused"] and self.parameters[0].device.type == "cpu":
+            if isinstance(self.momentum, Tensor):
+                return partial(fused_adam_operator(), decoupled=decoupled)
             return torch._fused_adamw_ if decoupled else torch._fused_adam_
         return partial(adam_, decoupled=decoupled)
 
@@ -73,7 +75,7 @@ def adam_(
     steps: list[Tensor],
     *,
     lr: Tensor,
-    beta1: float,
+    beta1: float | Tensor,
     beta2: float,
     weight_decay: float,
     eps: float,
@@ -96,7 +98,10 @@ def adam_(
         torch._foreach_mul_(parameters, (1 - lr * weight_decay).to(parameters[0].dtype))
     elif weight_decay != 0:
         grads = list(torch._foreach_add(grads, parameters, alpha=weight_decay))
-    torch._foreach_lerp_(means, grads, 1 - beta1)
+    if isinstance(beta1, Tensor):
+        torch._foreach_lerp_(means, grads, [(1 - beta1).to(means[0].dtype)] * len(means))
+    else:
+        torch._foreach_lerp_(means, grads, 1 - beta1)
     torch._foreach_mul_(squares, beta2)
     torch._foreach_addcmul_(squares, grads, grads, 1 - beta2)
     if amsgrad:
@@ -111,15 +116,14 @@ def adam_(
     subtract_ratio(parameters, means, denominators, size)
 
 
-FUSED = {aten._fused_adam_.tensor_lr: False, aten._fused_adamw_.tensor_lr: True}
-
-
 def in_single_steps(module: GraphModule) -> GraphModule:
     """Return the graph with fused updates in single steps, which a compiler can fuse with more."""
+    decoupled = {aten._fused_adam_.tensor_lr: False, aten._fused_adamw_.tensor_lr: True}
     graph = Graph()
     graph.output(graph.graph_copy(module.graph, val_map={}))
     for node in graph.nodes:
-        if node.target in FUSED:
-            node.kwargs = {**node.kwargs, "decoupled": FUSED[node.target]}
+        if node.target in decoupled:
+            node.kwargs = {**node.kwargs, "decoupled": decoupled[node.target]}
+        if node.target in decoupled or is_fused_adam(node.target):
             node.target = adam_
     return GraphModule({}, graph)

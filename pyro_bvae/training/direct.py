@@ -7,6 +7,8 @@ import torch
 from torch.fx import Graph, GraphModule
 from torch.fx.node import Target
 
+from pyro_bvae.training.fused_adam import fused_adam_, is_fused_adam
+
 aten = torch.ops.aten
 ALIASES = {aten.alias.default, aten.detach.default}
 FUNCTIONS = (
@@ -42,6 +44,8 @@ def direct(module: GraphModule) -> Callable[..., Any]:
 
 def _function(operator: Target) -> Any:
     """Return the Python function that an operator is, if it is one of those that are faster."""
+    if is_fused_adam(operator):
+        return fused_adam_
     if not isinstance(operator, torch._ops.OpOverload) or operator.namespace != "aten":
         return operator
     name = operator._schema.name.removeprefix("aten::")

@@ -100,7 +100,7 @@ def _is_plain(parameter: Tensor, group: Group) -> bool:
     """Whether none of the rarer features is in use: they are left to torch's own optimiser."""
     numbers = [*group.get("betas", ()), group["weight_decay"]]
     return not (
-        parameter.is_complex()
+        parameter.dtype not in (torch.float32, torch.float64)
         or group.get("differentiable", False)
         or any(isinstance(number, Tensor) for number in numbers)
     )

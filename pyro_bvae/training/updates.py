@@ -12,6 +12,7 @@ References:
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
@@ -26,9 +27,11 @@ class Update(ABC):
     """The update of parameters that share their hyper-parameters and their step count.
 
     Everything that may change in place between steps is a tensor: the parameters, the optimiser's
-    state, and `rate`, which holds the learning rate (or, for ClippedAdam, the step size).
+    state, `rate`, which holds the learning rate (or, for ClippedAdam, the step size), and
+    `momentum`, which holds β₁ or SGD's momentum, where a schedule such as `OneCycleLR` moves it.
     """
 
+    inertia = "betas"
     fixed: tuple[str, ...]
     state_names: tuple[str, ...]
 
@@ -37,18 +40,22 @@ class Update(ABC):
         self.groups = [group for _, _, group in members]
         self.states = [optimiser.state[parameter] for parameter, optimiser, _ in members]
         self.hyper = {name: self.groups[0][name] for name in self.fixed}
-        self._read = itemgetter(*self.fixed)
+        moves = self._moves(self.groups[0])
+        self._read = itemgetter(*(n for n in self.fixed if not (moves and n == self.inertia)))
         self._expected = self._read(self.groups[0])
         self.groups_once = list({id(group): group for group in self.groups}.values())
         device, lr = self.parameters[0].device, self.groups[0]["lr"]
         self._shares_rate = isinstance(lr, Tensor) and lr.device == device
         self._last: float | Tensor | None = None
-        self.rate = lr if self._shares_rate else torch.ones((), dtype=torch.float64, device=device)
+        scalar = partial(torch.ones, (), dtype=torch.float64, device=device)
+        self.rate = lr if self._shares_rate else scalar()
+        momentum, *self._others = self._inertia(self.groups[0])
+        self.momentum: float | Tensor = scalar() if moves else momentum
 
     @classmethod
     def key(cls, parameter: Tensor, state: dict[str, Any], group: Group) -> tuple[Any, ...]:
         """What parameters must have in common to be updated together."""
-        hyper = tuple(group[name] for name in cls.fixed)
+        hyper = (cls._moves(group), *(group[name] for name in cls.fixed))
         lr = id(group["lr"]) if isinstance(group["lr"], Tensor) else group["lr"]
         return (cls, hyper, lr, parameter.dtype, parameter.device)
 
@@ -58,7 +65,7 @@ class Update(ABC):
         return bool(state)
 
     def advance(self) -> None:
-        """Bring `rate` up to date with the optimiser, before a step."""
+        """Bring `rate` and `momentum` up to date with the optimiser, before a step."""
         self._set(self.groups[0]["lr"])
 
     def rewind(self) -> None:  # noqa: B027
@@ -73,7 +80,7 @@ class Update(ABC):
             (group["lr"] is lr or (not shared and group["lr"] == lr))
             and self._read(group) == self._expected
             for group in self.groups_once
-        )
+        ) and (not isinstance(self.momentum, Tensor) or self._move_together())
 
     @abstractmethod
     def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
@@ -90,9 +97,31 @@ class Update(ABC):
             self.apply(parameters, grads, states)
 
     def _set(self, rate: float | Tensor) -> None:
+        if isinstance(self.momentum, Tensor):
+            self.momentum.fill_(self._inertia(self.groups[0])[0])
         if not self._shares_rate and (isinstance(rate, Tensor) or rate != self._last):
             self.rate.fill_(rate)
             self._last = rate
+
+    @classmethod
+    def _inertia(cls, group: Group) -> tuple[float, ...]:
+        """Return the momentum, and what is given together with it: for Adam, β₂."""
+        value = group[cls.inertia]
+        return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+    @classmethod
+    def _moves(cls, group: Group) -> bool:
+        """Whether `OneCycleLR` or `CyclicLR` moves the momentum; none at all is another rule."""
+        return "max_momentum" in group and cls._inertia(group)[0] != 0
+
+    def _move_together(self) -> bool:
+        """Whether all groups still have one momentum, and beside it what was recorded."""
+        first = self.groups[0]
+        return (
+            self._moves(first)
+            and [*self._inertia(first)[1:]] == self._others
+            and all(group[self.inertia] == first[self.inertia] for group in self.groups_once)
+        )
 
 
 class ClippedAdamUpdate(Update):
@@ -113,7 +142,7 @@ class ClippedAdamUpdate(Update):
             group["lr"] *= group["lrd"]
         for state in self.states:
             state["step"] += 1
-        beta1, beta2 = self.hyper["betas"]
+        beta1, beta2 = self._inertia(self.groups[0])
         step = self.states[0]["step"]
         corrections = math.sqrt(1 - beta2**step), 1 - beta1**step
         self._set(self.groups[0]["lr"] * corrections[0] / corrections[1])
@@ -127,14 +156,14 @@ class ClippedAdamUpdate(Update):
 
     def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
         """Update in place."""
-        beta1, beta2 = self.hyper["betas"]
+        beta1, beta2 = self.momentum, self.hyper["betas"][1]
         bound = self.hyper["clip_norm"]
         means, squares = ([s[n] for s in states] for n in self.state_names)
         grads = [grad.clamp(-bound, bound) for grad in grads]
         if self.hyper["weight_decay"] != 0:
             grads = list(torch._foreach_add(grads, parameters, alpha=self.hyper["weight_decay"]))
-        torch._foreach_mul_(means, beta1)
-        torch._foreach_add_(means, grads, alpha=1 - beta1)
+        scale_(means, beta1)
+        add_(means, grads, alpha=1 - beta1)
         if self.hyper["centered_variance"]:
             grads = list(torch._foreach_sub(grads, means))
         torch._foreach_mul_(squares, beta2)
@@ -147,6 +176,7 @@ class ClippedAdamUpdate(Update):
 class SGDUpdate(Update):
     """Stochastic gradient descent, with momentum."""
 
+    inertia = "momentum"
     fixed = ("momentum", "dampening", "weight_decay", "nesterov", "maximize")
     state_names = ("momentum_buffer",)
 
@@ -157,17 +187,15 @@ class SGDUpdate(Update):
 
     def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
         """Update in place."""
-        momentum = self.hyper["momentum"]
+        momentum = self.momentum
         if self.hyper["weight_decay"] != 0:
             grads = list(torch._foreach_add(grads, parameters, alpha=self.hyper["weight_decay"]))
-        if momentum != 0:
+        if isinstance(momentum, Tensor) or momentum != 0:
             buffers = [s["momentum_buffer"] for s in states]
-            torch._foreach_mul_(buffers, momentum)
+            scale_(buffers, momentum)
             torch._foreach_add_(buffers, grads, alpha=1 - self.hyper["dampening"])
             nesterov = self.hyper["nesterov"]
-            grads = (
-                list(torch._foreach_add(grads, buffers, alpha=momentum)) if nesterov else buffers
-            )
+            grads = added(grads, buffers, alpha=momentum) if nesterov else buffers
         negative = (-self.rate).to(parameters[0].dtype)
         for parameter, grad in zip(parameters, grads, strict=True):
             parameter.addcmul_(grad, negative)
@@ -180,3 +208,25 @@ def subtract_ratio(
     ratios = torch._foreach_mul(means, (-size).to(parameters[0].dtype))
     torch._foreach_div_(ratios, denominators)
     torch._foreach_add_(parameters, ratios)
+
+
+def scale_(tensors: list[Tensor], factor: float | Tensor) -> None:
+    """Multiply in place."""
+    one = factor.to(tensors[0].dtype) if isinstance(factor, Tensor) else factor
+    torch._foreach_mul_(tensors, one)
+
+
+def added(tensors: list[Tensor], others: list[Tensor], *, alpha: float | Tensor) -> list[Tensor]:
+    """Add alpha times the others, rounded as `Tensor.add` rounds if alpha is a tensor, too."""
+    if isinstance(alpha, Tensor):
+        alpha = alpha.to(tensors[0].dtype)
+        return [torch.addcmul(a, b, alpha) for a, b in zip(tensors, others, strict=True)]
+    return list(torch._foreach_add(tensors, others, alpha=alpha))
+
+
+def add_(tensors: list[Tensor], others: list[Tensor], *, alpha: float | Tensor) -> None:
+    """Do what `added` does, in place."""
+    if isinstance(alpha, Tensor):
+        torch._foreach_copy_(tensors, added(tensors, others, alpha=alpha))
+    else:
+        torch._foreach_add_(tensors, others, alpha=alpha)
