@@ -16,6 +16,12 @@ from pyro.infer import (
 from pyro.nn import PyroModule
 from torch import Tensor, nn
 
+from pyro_bvae import VAE, tempered
+from pyro_bvae.likelihoods import NormalLikelihood
+from pyro_bvae.objectives import ELBO as OurELBO
+from pyro_bvae.posteriors import MeanFieldPosterior
+from pyro_bvae.priors import NormalPrior
+
 FEATURES, LATENTS = 6, 2
 
 
@@ -164,11 +170,11 @@ def score_function_vae() -> Example:
     return unsupervised_vae()._replace(loss=TraceGraph_ELBO)
 
 
-def deep_markov_model(steps: int = 3) -> Example:
+def deep_markov_model(steps: int = 3, recurrent: type[nn.RNNBase] = nn.GRU) -> Example:
     """z_t ~ p(z_t | z_{t-1}), x_t ~ p(x_t | z_t); the guide reads the sequence backwards."""
     emitter, transition = net(LATENTS, FEATURES), net(LATENTS, 2 * LATENTS)
     reader, combiner = (
-        nn.GRU(FEATURES, 4, batch_first=True),
+        recurrent(FEATURES, 4, batch_first=True),
         net(4 + LATENTS, 2 * LATENTS),
     )
 
@@ -206,8 +212,20 @@ def deep_markov_model(steps: int = 3) -> Example:
     return Example(model, guide, arguments)
 
 
-def several_particles() -> Example:
-    return vae()._replace(loss=lambda: Trace_ELBO(num_particles=3))
+def our_vae() -> Example:
+    """A `VAE` of ours with every scale learned, tempered, with our ELBO."""
+    pair = VAE(
+        prior=NormalPrior(LATENTS, scale="learned"),
+        likelihood=NormalLikelihood(net(LATENTS, FEATURES), scale="learned"),
+        posterior=MeanFieldPosterior(net(FEATURES, 5), latents=LATENTS, features=5),
+    )
+    model, guide = tempered(pair, 4.0)
+    weights = list(pair.parameters())
+    return Example(model, guide, lambda: (torch.randn(8, FEATURES),), OurELBO, lambda: weights)
+
+
+def several_particles(number: int = 3) -> Example:
+    return vae()._replace(loss=lambda: Trace_ELBO(num_particles=number))
 
 
 def vectorised_particles() -> Example:
@@ -216,6 +234,7 @@ def vectorised_particles() -> Example:
 
 
 NETWORKS = [
+    our_vae,
     pyro_module_vae,
     vae,
     vae_with_dropout_and_batch_norm,
