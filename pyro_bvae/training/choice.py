@@ -14,16 +14,18 @@ from collections.abc import Mapping
 
 import torch
 
+from pyro_bvae.training.compiler_cache import Prospect
+
 MEASURED = 5
 WARM_UP = {"eager": 2, "recorded": 4, "compiled": 3}
 
 RECORDING_FACTOR, RECORDING_MOST = 200.0, 1.2
-COMPILING = 4.0
+UNKNOWN = Prospect(seconds=4.0)
 PYTHON, PYTHON_MOST = 0.45, 1.5e-3
-KERNELS, KERNELS_MOST, FUSION = 0.5, 0.75e-3, 0.08
+KERNELS, KERNELS_MOST = 0.5, 0.75e-3
 
 
-def next_mode(seconds: Mapping[str, float], left: int, *, compiling: float | None = None) -> str:
+def next_mode(seconds: Mapping[str, float], left: int, *, compiling: Prospect = UNKNOWN) -> str:
     r"""Return how to take the next steps: "eager", "recorded" or "compiled".
 
     With :math:`t` seconds per step now, :math:`g` the seconds a mode is expected to save per step
@@ -33,7 +35,7 @@ def next_mode(seconds: Mapping[str, float], left: int, *, compiling: float | Non
     Args:
         seconds: per step, of the modes measured so far, "eager" among them.
         left: steps still to be taken.
-        compiling: seconds that it takes to compile a recording, None as long as there is none.
+        compiling: what it costs and saves to compile a recording, as far as that is known.
 
     >>> next_mode({"eager": 0.002}, left=100)
     'eager'
@@ -41,21 +43,20 @@ def next_mode(seconds: Mapping[str, float], left: int, *, compiling: float | Non
     'recorded'
     >>> next_mode({"eager": 0.002, "recorded": 0.001}, left=100_000)
     'compiled'
-    >>> next_mode({"eager": 0.002, "recorded": 0.001}, left=10_000, compiling=17.0)
+    >>> next_mode({"eager": 0.002, "recorded": 0.001}, left=10_000, compiling=Prospect(17.0))
     'recorded'
     >>> next_mode({"eager": 0.002, "recorded": 0.003, "compiled": 0.004}, left=100_000)
     'eager'
     """
-    compiling = COMPILING if compiling is None else compiling
     best = min(seconds, key=lambda mode: seconds[mode])
     if "compiled" in seconds:
         return best
     recorded = seconds.get("recorded", _if_recorded(seconds["eager"]))
-    gain = seconds[best] - _if_compiled(recorded)
+    gain = seconds[best] - _if_compiled(recorded, compiling.share)
     if "recorded" in seconds:
-        return "compiled" if gain * left > compiling else best
+        return "compiled" if gain * left > compiling.seconds else best
     cost = min(RECORDING_FACTOR * seconds["eager"], RECORDING_MOST)
-    worth = (seconds[best] - recorded) * left > cost or gain * left > cost + compiling
+    worth = (seconds[best] - recorded) * left > cost or gain * left > cost + compiling.seconds
     return "recorded" if worth else best
 
 
@@ -64,9 +65,9 @@ def _if_recorded(eager: float) -> float:
     return eager - min(PYTHON * eager, PYTHON_MOST)
 
 
-def _if_compiled(recorded: float) -> float:
+def _if_compiled(recorded: float, share: float) -> float:
     """Without a call for each operation, and with fewer passes over memory."""
-    return recorded - min(KERNELS * recorded, KERNELS_MOST) - FUSION * recorded
+    return recorded - min(KERNELS * recorded, KERNELS_MOST) - share * recorded
 
 
 class Choice:
@@ -80,7 +81,7 @@ class Choice:
     Attributes:
         mode: how to take the next step.
         seconds: the median time per step of the modes tried so far.
-        compiling: how long a compile is going to take, to be set once there is a recording.
+        compiling: what a compile is going to cost and save, to be set once there is a recording.
 
     >>> choice = Choice(steps=1000)
     >>> for _ in range(7):
@@ -92,7 +93,7 @@ class Choice:
     def __init__(self, steps: int) -> None:
         self.mode = "eager"
         self.seconds: dict[str, float] = {}
-        self.compiling: float | None = None
+        self.compiling = UNKNOWN
         self._left = steps
         self._times: list[float] = []
 

@@ -11,7 +11,7 @@ from pyro.infer.util import zero_grads
 from torch import Tensor
 
 from pyro_bvae.training.captured import Captured, compiled
-from pyro_bvae.training.compiler_cache import seconds_to_compile
+from pyro_bvae.training.compiler_cache import Prospect, prospect
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings
@@ -114,9 +114,9 @@ class RecordedStep:
             self._compiled, why = compiled(self._recording, tensors)
         return why
 
-    def seconds_to_compile(self, tensors: Sequence[Tensor]) -> float:
-        """Return about how long `compile` is going to take."""
-        return seconds_to_compile(self._recording.graph, [*self._recording.live, *tensors])
+    def prospect(self, tensors: Sequence[Tensor]) -> Prospect:
+        """Return what `compile` is going to cost and save, about."""
+        return prospect(self._recording.graph, [*self._recording.live, *tensors])
 
     def difference(self, other: "RecordedStep") -> str | None:
         """Say where two recordings of one step differ; None if the step is static."""

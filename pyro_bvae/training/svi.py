@@ -212,7 +212,7 @@ class CompiledSVI(TermsSVI):
         plan.confirmed = plan.recorded is not None or not plan.first
         plan.recorded = plan.recorded or step
         if self._choice is not None:
-            self._choice.compiling = step.seconds_to_compile(call.tensors)
+            self._choice.compiling = step.prospect(call.tensors)
         return step.taken if difference is None else self._fall_back(step.taken, difference)
 
     def _compile(self, plan: Plan, call: Call) -> None:

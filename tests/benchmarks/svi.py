@@ -9,8 +9,8 @@ a turn. All train the same networks on the same data with Adam; `fit` reads its 
 the others each step.
 `start`: seconds until steps run at full speed, in a fresh process with an empty compiler cache and
 again with a filled one, and the step at which the mode has paid for itself.
-`choice`: seconds of `fit` with each mode, and which one "auto" ended in; 100,000 steps are
-extrapolated from the first few.
+`choice`: seconds of `fit` with each mode in turn, with the compiler's cache filled, and which one
+"auto" ended in; 100,000 steps, and 1000 with convolutions, are extrapolated from the first few.
 """
 
 import argparse
@@ -176,24 +176,30 @@ def start(name: str, options: argparse.Namespace) -> None:
 
 
 def choice(name: str, options: argparse.Namespace) -> None:
-    """Print how much longer "auto" takes than the best mode."""
-    print(f"\n{name}: seconds with each mode, and auto to the best of the three")
+    """Print how much longer "auto" takes than the best mode: min median max over the rounds."""
+    print(f"\n{name}: median seconds with each mode, and auto to the best of the three")
     most = {"small": 3000, "conv": 100}[name]
     with tempfile.TemporaryDirectory() as cache:
         trained(name, "compiled", 8, 8, cache, options.threads)
         for number in (100, 1000, 100_000):
             stop = min(number, most)
-            totals = {}
-            for mode in (*MODES, "auto"):
-                run = trained(name, mode, number, stop, cache, options.threads)
-                totals[mode] = run["total"] + (number - run["at"]) * run["rate"]
-            best = min(totals[mode] for mode in MODES)
-            ended = run["mode"]
-            cells = "  ".join(f"{mode} {value:8.2f}" for mode, value in totals.items())
+            turns, ended = [], set()
+            for _ in range(options.rounds):
+                turn = {}
+                for mode in (*MODES, "auto"):
+                    run = trained(name, mode, number, stop, cache, options.threads)
+                    turn[mode] = run["total"] + (number - run["at"]) * run["rate"]
+                turns.append(turn)
+                ended.add(run["mode"])
+            medians = {mode: statistics.median(t[mode] for t in turns) for mode in turns[0]}
+            best = min(MODES, key=lambda mode: medians[mode])
+            ratios = sorted(turn["auto"] / turn[best] for turn in turns)
+            cells = "  ".join(f"{mode} {seconds:8.2f}" for mode, seconds in medians.items())
+            spread = f"{ratios[0]:5.2f} {statistics.median(ratios):5.2f} {ratios[-1]:5.2f}"
             how = "" if stop == number else f"  (from {stop} steps)"
             print(
-                f"  {number:7d} steps: {cells}   ratio {totals['auto'] / best:5.2f}, "
-                f"auto ended in {ended}{how}"
+                f"  {number:7d} steps: {cells}   ratio {spread}, "
+                f"auto ended in {' or '.join(sorted(ended))}{how}"
             )
 
 
