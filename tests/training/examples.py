@@ -170,7 +170,11 @@ def score_function_vae() -> Example:
     return unsupervised_vae()._replace(loss=TraceGraph_ELBO)
 
 
-def deep_markov_model(steps: int = 3, recurrent: type[nn.RNNBase] = nn.GRU) -> Example:
+def deep_markov_model(
+    steps: int = 3,
+    recurrent: type[nn.RNNBase] = nn.GRU,
+    net: Callable[[int, int], nn.Module] = net,
+) -> Example:
     """z_t ~ p(z_t | z_{t-1}), x_t ~ p(x_t | z_t); the guide reads the sequence backwards."""
     emitter, transition = net(LATENTS, FEATURES), net(LATENTS, 2 * LATENTS)
     reader, combiner = (

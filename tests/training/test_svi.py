@@ -75,7 +75,7 @@ def test_recorded_steps_equal_pyros_to_the_last_bit(make: Make) -> None:
 
 
 SMALLER = {
-    examples.deep_markov_model: partial(examples.deep_markov_model, 2, nn.RNN),
+    examples.deep_markov_model: partial(examples.deep_markov_model, 2, nn.RNN, nn.Linear),
     examples.several_particles: partial(examples.several_particles, 2),
 }
 
