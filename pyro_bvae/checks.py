@@ -34,7 +34,7 @@ def check_number(value: Any, name: str, *, positive: bool = False) -> float:
 def check_takes(function: Callable[..., Any], name: str, what: str) -> None:
     """Raise TypeError unless a function can be called with one argument, `what`."""
     try:
-        inspect.signature(function).bind(None)
+        inspect.signature(function, follow_wrapped=False).bind(None)
     except TypeError as error:
         words = getattr(function, "__name__", type(function).__name__)
         raise TypeError(

@@ -80,7 +80,7 @@ def _by_kind(data: Any) -> Source:
         stays = isinstance(data, Tensor) and data.dtype != torch.uint8
         return data if stays else ArraySource(data)
     for convert in ("to_numpy", "toarray"):
-        if hasattr(data, convert):
+        if hasattr(data, convert) and not isinstance(data, Dataset):
             raise TypeError(
                 f"data: expected a tensor or an array, got {type(data).__name__}; pass its "
                 f"{convert}()."

@@ -100,7 +100,8 @@ def check_factory(factory: Any, name: str) -> None:
             f"{name}: expected {either}a callable from parameters to a torch.optim one, got "
             f"{type(factory).__name__}; {EXAMPLE}"
         )
-    if str(getattr(factory, "__module__", "")).startswith("pyro.optim"):
+    is_torchs = isinstance(factory, type) and issubclass(factory, Optimizer)
+    if not is_torchs and str(getattr(factory, "__module__", "")).startswith("pyro.optim"):
         raise TypeError(
             f"{name}: expected an optimiser, got pyro.optim's {factory.__name__} uncalled; "
             'write for instance pyro.optim.Adam({"lr": 1e-3})'

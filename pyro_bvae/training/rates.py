@@ -1,7 +1,6 @@
 """Learning rates that follow one of torch's schedules."""
 
 from collections.abc import Callable
-from copy import deepcopy
 from typing import Any
 
 from pyro.optim import PyroOptim
@@ -73,7 +72,7 @@ class Rates:
                 "one of another, which would leave these rates as they are; use the argument"
             )
         self._scheduler, self._groups = scheduler, len(optimiser.param_groups)
-        self._made = deepcopy(dict(scheduler.state_dict()))
+        self._made = {name: described(value) for name, value in scheduler.state_dict().items()}
         return optimiser
 
     def step(self) -> None:
@@ -110,11 +109,11 @@ class Rates:
                 + "; give the same, or start another run"
             )
         for name, value in self._made.items():
-            first = described(state["made"].get(name, value))
-            if first != described(value):
+            first = state["made"].get(name, value)
+            if first != value:
                 raise ValueError(
-                    f"lr_schedule: the run was trained with {name}={first}, got "
-                    f"{described(value)}; give the same, or start another run"
+                    f"lr_schedule: the run was trained with {name}={first}, got {value}; give the "
+                    "same, or start another run"
                 )
         self._scheduler.load_state_dict(state["state"])
 

@@ -188,3 +188,11 @@ def test_bad_items_are_refused_when_they_are_read():
         as_source(items)[torch.tensor([0, 1])]
     with pytest.raises(ValueError, match="at index 2"):
         as_source(items)[torch.tensor([0, 2])]
+
+
+def test_a_data_set_may_have_methods_that_tables_have():
+    class Table(Items):
+        def to_numpy(self):
+            raise AssertionError("nobody asked for it")
+
+    assert torch.equal(as_source(Table(list(torch.eye(4))))[SOME], torch.eye(4)[SOME])

@@ -1,6 +1,7 @@
 """What `fit` refuses of its arguments: how the optimiser, β, validation, run and callbacks come."""
 
-from functools import partial
+import threading
+from functools import partial, wraps
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,25 @@ def test_a_critics_optimiser_is_a_torch_one():
 
 def test_a_class_of_optimisers_with_a_default_rate_is_a_factory():
     quiet(small_vae(), X, steps=2, optim=SGD, **SMALL)
+
+
+def given(function):
+    """Decorate a function so that its caller need not give its learning rate."""
+    return wraps(function)(lambda first: function(first, 0.1))
+
+
+class Locked(StepLR):
+    """A schedule that holds what cannot be copied."""
+
+    def __init__(self, optimiser, gamma):
+        self.lock = threading.Lock()
+        super().__init__(optimiser, 1, gamma)
+
+
+def test_what_takes_its_other_arguments_from_elsewhere_trains():
+    optim = given(lambda parameters, rate: Adam(parameters, lr=rate))
+    quiet(small_vae(), X, steps=2, optim=optim, lr_schedule=given(Locked), **SMALL)
+    quiet(small_vae(), X, steps=2, optim=pyro.optim.clipped_adam.ClippedAdam, **SMALL)
 
 
 @pytest.mark.parametrize(
