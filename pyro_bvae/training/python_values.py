@@ -1,6 +1,7 @@
 """Python values as they lie around a function, and how to read them without running code."""
 
 import io
+import itertools
 import random
 import sys
 from collections import deque
@@ -17,7 +18,8 @@ SCALARS = (
 )
 SEQUENCES = (list, tuple, deque)
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
-OPEN = (dict, list, deque, set, np.ndarray, *GENERATORS)
+PLACED = (*GENERATORS, itertools.count)
+OPEN = (dict, list, deque, set, np.ndarray, *PLACED)
 LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
 HERE = __name__.partition(".")[0] + "."
 MISSING = object()
@@ -90,8 +92,15 @@ def is_iterator(value: Any) -> bool:
     return isinstance(value, Iterator) and not isinstance(value, io.IOBase)
 
 
-def generator_state(value: Any) -> Any:
-    """Return where one of Python's or NumPy's generators of random numbers is."""
+def place(value: Any) -> Any:
+    """Return where a count, or one of Python's or NumPy's random generators, is.
+
+    >>> import itertools
+    >>> place(itertools.count(3))
+    'count(3)'
+    """
+    if isinstance(value, itertools.count):
+        return repr(value)
     if isinstance(value, random.Random):
         return value.getstate()
     bits = value.bit_generator if isinstance(value, np.random.Generator) else value._bit_generator

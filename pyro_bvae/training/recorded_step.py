@@ -12,6 +12,7 @@ from torch import Tensor
 
 from pyro_bvae.training.captured import Captured, compiled
 from pyro_bvae.training.compiler_cache import Prospect, prospect
+from pyro_bvae.training.python_state import PythonState
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings
@@ -67,11 +68,12 @@ class RecordedStep:
         self._used_before = [p for p in tensors if p.grad is not None]
         self.steps = 0
         leaves = tensors + [p for _, p in modules.parameters().values()]
-        before = _elsewhere_drawn()
+        before, around = _elsewhere_drawn(), PythonState(modules.functions, modules)
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
             torch.clear_autocast_cache()
             self._recording = record(self._function, call.tensors)
-            self._surroundings = Surroundings(parameters, modules, self._recording.live)
+            live = self._recording.live
+            self._surroundings = Surroundings(parameters, modules, live, around)
         self._draws_elsewhere = _elsewhere_drawn() != before
         self._compiled: Recording | Captured = self._recording
         self.taken = self._finish(self._recording.outputs)

@@ -125,13 +125,18 @@ class Surroundings:
         parameters: by Pyro's name for them.
         modules: those that took part.
         live: the tensors that the recording holds.
+        before: what Python functions took from around them before they were recorded.
     """
 
     def __init__(
-        self, parameters: Mapping[str, Tensor], modules: Modules, live: Iterable[Tensor]
+        self,
+        parameters: Mapping[str, Tensor],
+        modules: Modules,
+        live: Iterable[Tensor],
+        before: PythonState,
     ) -> None:
         held = {id(tensor) for tensor in live}
-        self._python = PythonState(modules.functions, modules, held)
+        self._python = PythonState(modules.functions, modules, held, before.places)
         store = dict(pyro.get_param_store().named_parameters())
         self._stored = [(name, p) for name, p in parameters.items() if store.get(name) is p]
         self._slots = [

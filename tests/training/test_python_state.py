@@ -236,3 +236,27 @@ def test_a_file_is_no_iterator_that_matters(tmp_path):
         state = state_of(lambda: log.write("x"))
         log.write("y")
         assert state.is_current()
+
+
+def test_a_number_that_is_none_is_not_named_as_changed():
+    options = SimpleNamespace(none=float("nan"), rate=1.0)
+    state = state_of(lambda: options.none * options.rate)
+    assert state.is_current()
+    assert state.changed() is None
+    options.rate = 2.0
+    assert state.changed() == "rate"
+
+
+@pytest.mark.parametrize("draws", [False, True])
+def test_a_generator_changes_if_the_functions_draw_from_it(draws):
+    generator = np.random.default_rng(0)
+    function = lambda: generator  # noqa: E731
+    before = state_of(function)
+    if draws:
+        generator.random()
+    state = PythonState([function], [], places=before.places)
+    assert state.is_current() is not draws
+    generator.random()
+    assert state.is_current() is not draws, "what is drawn between steps is no matter"
+    generator = np.random.default_rng(0)
+    assert not state.is_current(), "another generator"

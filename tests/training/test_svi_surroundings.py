@@ -154,7 +154,35 @@ def behind_a_property() -> Any:
     return lambda m: m * options.rate, lambda n: setattr(options, "hidden", late(n))
 
 
+def in_an_object_beside_what_reads_it() -> Any:
+    options = SimpleNamespace(rate=1.0)
+    options.read = lambda: options.rate
+    return lambda m: m * options.read(), lambda n: setattr(options, "rate", late(n))
+
+
+def in_an_object_given_to_another() -> Any:
+    class Reader:
+        def read(self, options: Any) -> Any:
+            return options.rate
+
+    options, parts = SimpleNamespace(rate=1.0), SimpleNamespace(reader=Reader())
+    return lambda m: m * parts.reader.read(options), lambda n: setattr(options, "rate", late(n))
+
+
+def where_an_object_is_built() -> Any:
+    options = SimpleNamespace(rate=1.0)
+
+    class Built:
+        def __init__(self) -> None:
+            self.rate = options.rate
+
+    return lambda m: m * Built().rate, lambda n: setattr(options, "rate", late(n))
+
+
 FOLLOWED = [
+    in_an_object_beside_what_reads_it,
+    in_an_object_given_to_another,
+    where_an_object_is_built,
     by_a_name_in_a_string,
     in_a_context_variable,
     in_the_environment,
@@ -201,7 +229,7 @@ def pythons_generator() -> Any:
     [
         (an_iterator, "the step itself changes .* 'numbers'"),
         (a_generator_of_an_object, "the step itself changes .* 'rates'"),
-        (numpys_generator, "'generator', keep changing"),
+        (numpys_generator, "the step itself changes .* 'generator'"),
         (pythons_generator, "the step itself changes the random generators of Python or NumPy"),
     ],
 )
@@ -210,6 +238,56 @@ def test_what_a_step_moves_on_is_pyros_even_if_two_steps_are_the_same(make: Any,
     with pytest.warns(FallbackWarning, match=why) as caught:
         assert losses(Recorded, make, batch) == pyros
     assert len(caught) == 1
+
+
+def a_count_of_objects() -> Any:
+    class Shift:
+        numbers = itertools.count()
+
+        def __init__(self) -> None:
+            self.number = next(self.numbers)
+
+        def __call__(self, mean: Tensor) -> Tensor:
+            return mean * self.number
+
+    Shift()
+    return Shift(), lambda n: Shift() and None
+
+
+def names_given_to_objects() -> Any:
+    names = iter("abc")
+
+    class Shift:
+        def __init__(self) -> None:
+            self.name = next(names)
+
+        def __call__(self, mean: Tensor) -> Tensor:
+            return mean * len(self.name)
+
+    return Shift(), lambda n: None
+
+
+def a_generator_of_another_method() -> Any:
+    class Shift:
+        def __init__(self) -> None:
+            self.generator = np.random.default_rng(0)
+
+        def batch(self) -> None:
+            self.generator.integers(5)
+
+        def __call__(self, mean: Tensor) -> Tensor:
+            return mean * 2
+
+    shift = Shift()
+    return shift, lambda n: shift.batch()
+
+
+@pytest.mark.parametrize(
+    "make", [a_count_of_objects, names_given_to_objects, a_generator_of_another_method]
+)
+def test_what_moves_on_only_between_steps_costs_no_recording(make: Any) -> None:
+    """A fallback would warn, which is an error here."""
+    assert losses(Recorded, make, batch) == losses(SVI, make, batch)
 
 
 def test_a_property_is_not_run_to_see_whether_it_changed() -> None:
