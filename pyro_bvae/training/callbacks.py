@@ -30,7 +30,7 @@ class Callback(Protocol):
 
     One that also has `state()` and `load_state(state)` is brought back when a run is resumed, and
     must then be there again, made with the same arguments, as far as it keeps these under their
-    own names. Others may be added, left out or changed.
+    own names and not in its state. Others may be added, left out or changed.
     """
 
     def __call__(self, record: Record) -> bool | None: ...  # noqa: D102

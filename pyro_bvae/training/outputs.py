@@ -37,7 +37,7 @@ class Outputs:
         """Add a record and the weights at it; write them if it is time."""
         due = self._pace.is_due()
         if self._append(row):
-            self._best = weights if due else plain_tensors(weights)
+            self._best = plain_tensors(weights)
         if due:
             self.write(weights)
 

@@ -19,7 +19,7 @@ from pyro_bvae.training.settings import check_alike, check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State
-from pyro_bvae.training.words import described
+from pyro_bvae.training.words import told
 
 SECONDS = 5.0
 SHARE = 0.05
@@ -80,7 +80,7 @@ class Session:
         self.rows: list[Values] = []
         self.stopped = self._ending = False
         self._before, self._start = 0.0, time.perf_counter()
-        self._outputs = None if files is None else Outputs(files, share=SHARE)
+        self._outputs = Outputs(files, share=SHARE) if files and self.group.is_first else None
         self._pace = Pace(share=SHARE, least=SECONDS)
 
     def start(self, state: State | None, *, overwrite: bool, resume: bool) -> None:
@@ -90,7 +90,7 @@ class Session:
         """
         check_alike(self.group.gathered(self.settings))
         self.settings["callbacks"] = self.group.from_first(
-            lambda: [described(callback) for callback in stateful(self.callbacks)]
+            lambda: [told(callback) for callback in stateful(self.callbacks)] if self.files else []
         )
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])

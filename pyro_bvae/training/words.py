@@ -43,6 +43,24 @@ def described(value: Any) -> str:
     return _of_callable(value)
 
 
+def told(callback: Stateful) -> str:
+    """Return a callback in words: its class, and what it was made with that is not in its state.
+
+    It is the class alone where one of these has no words.
+
+    >>> from pyro_bvae.training import EarlyStopping
+    >>> told(EarlyStopping(patience=2))
+    "pyro_bvae.training.callbacks.EarlyStopping(patience=2, monitor='validation_loss', margin=0.0)"
+    """
+    name = _name(callback if hasattr(callback, "__qualname__") else type(callback))
+    try:
+        state = callback.state()
+        own = state if isinstance(state, Mapping) else {}
+        return _call(name, {key: v for key, v in _made(callback).items() if key not in own})
+    except Exception:  # whatever a callback of somebody's own may hold
+        return name
+
+
 def outline(value: Tensor | np.ndarray) -> str:
     """Return the dtype and the shape of an array.
 
@@ -72,11 +90,15 @@ def _of_callable(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return _name(value)
     if isinstance(value, Objective | Stateful):
-        names = inspect.signature(type(value)).parameters
-        made = {name: getattr(value, name) for name in names if hasattr(value, name)}
-        return _call(_name(type(value)), made)
+        return _call(_name(type(value)), _made(value))
     own = {} if isinstance(value, nn.Module) else getattr(value, "__dict__", {})
     return _call(_name(type(value)), {name: v for name, v in own.items() if _is_plain(v)})
+
+
+def _made(value: Any) -> dict[str, Any]:
+    """Return the arguments of its class that it keeps under their names."""
+    names = inspect.signature(type(value)).parameters
+    return {name: getattr(value, name) for name in names if hasattr(value, name)}
 
 
 def _optimiser(optim: PyroOptim) -> str:

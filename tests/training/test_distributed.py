@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pyro_bvae.training import Run
 from pyro_bvae.training.batches import BatchOrder
 from pyro_bvae.training.distributed import Group, Meetings, current_group
 from tests.training.resumable import end_state, identical, same_files
@@ -22,6 +23,7 @@ from tests.training.together import (
     WAYS,
     broken_off,
     endless,
+    failed_later,
     fixed_noise,
     going_on,
     kill,
@@ -81,6 +83,14 @@ def test_callbacks_are_called_in_the_first_and_stop_all(tmp_path):
     (steps, seen), (other_steps, unseen) = together(stopped_early, tmp_path)
     assert (steps, other_steps) == (21, 21)
     assert (seen, unseen) == ([7, 14, 21], [])
+
+
+def test_an_error_in_a_run_that_goes_on_leaves_the_history_of_the_first(tmp_path):
+    first, second = together(failed_later, tmp_path)
+    assert first[-1] == "an error"
+    assert "history.json" in first
+    assert second == ["an error"]
+    assert Run(tmp_path / "run").history()["step"].tolist() == [7, 14, 21, 28, 35]
 
 
 def test_what_is_wrong_is_said_in_all(tmp_path):

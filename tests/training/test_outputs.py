@@ -80,3 +80,21 @@ def test_an_error_leaves_the_history_until_then_and_the_best_weights(tmp_path, m
     }
     expected = whole.read_weights(best=True)
     assert all(torch.equal(v, expected[name]) for name, v in failed.read_weights(best=True).items())
+
+
+def test_the_best_weights_are_those_of_their_record_though_writing_failed(tmp_path, monkeypatch):
+    """As on a full disk: the weights change before there is room again."""
+    run = Run(tmp_path / "run")
+    run.create(overwrite=False)
+    outputs, weights = Outputs(run, share=0.05), {"a": torch.ones(2)}
+
+    def full(*_, **__):
+        raise OSError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "write_weights", full)
+        with pytest.raises(OSError, match="no space"):
+            outputs.add({"step": 1, "loss": 1.0}, weights)
+    weights["a"].zero_()
+    outputs.write_waiting()
+    assert run.read_weights(best=True)["a"].tolist() == [1.0, 1.0]

@@ -7,6 +7,7 @@ import resource
 import signal
 import time
 from functools import partial
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyro
@@ -470,6 +471,36 @@ def test_callbacks_without_a_state_come_and_go(tmp_path):
     begin(tmp_path, steps=8, callbacks=[stop, quiet])
     begin(tmp_path, steps=9, callbacks=[lambda r: seen.append(r.step), stop], resume=True)
     assert seen == [9]
+
+
+class Lowest:
+    """Keep the lowest loss, under the name of the argument that it begins with."""
+
+    def __init__(self, lowest=float("inf")):
+        self.lowest = lowest
+
+    def __call__(self, record):
+        self.lowest = min(self.lowest, record.values["loss"])
+
+    def state(self):
+        return {"lowest": self.lowest}
+
+    def load_state(self, state):
+        self.lowest = state["lowest"]
+
+
+def test_a_run_goes_on_with_the_same_instance_of_a_callback(tmp_path):
+    lowest = Lowest()
+    begin(tmp_path, steps=14, callbacks=[lowest])
+    result = begin(tmp_path, steps=28, callbacks=[lowest], resume=True)
+    assert lowest.lowest == result.history["loss"].min()
+
+
+def test_without_a_run_callbacks_need_no_words():
+    callback = MagicMock(return_value=False)
+    begin(None, steps=14, callbacks=[callback])
+    assert callback.call_count == 2
+    assert not callback.state.called
 
 
 @pytest.mark.parametrize("rates", [(0.5, 0.02), (0.02, 0.5)])

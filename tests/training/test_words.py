@@ -3,6 +3,7 @@
 import math
 import re
 from functools import partial
+from unittest.mock import MagicMock
 
 import numpy as np
 import pyro
@@ -14,7 +15,7 @@ from torch.optim.lr_scheduler import LambdaLR, StepLR
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import CapacityELBO, FactorELBO
 from pyro_bvae.training import EarlyStopping, schedules
-from pyro_bvae.training.words import described
+from pyro_bvae.training.words import described, told
 
 
 def halve(step):
@@ -95,3 +96,41 @@ def test_arrays_are_told_apart_by_all_their_numbers(make):
     assert described(make(first)) == described(make(first))
     assert described(make(first)) != described(make(second))
     assert described(make(first)) != described(make([first]))
+
+
+class Kept:
+    """A callback that keeps what it was made with, some of it as its state."""
+
+    def __init__(self, given, best=0.0):
+        self.given, self.best = given, best
+
+    def state(self):
+        return {"best": self.best}
+
+    def load_state(self, state):
+        self.best = state["best"]
+
+
+def test_callbacks_are_told_by_what_they_were_made_with_and_not_by_their_state():
+    assert told(Kept(3, best=1.0)) == told(Kept(3, best=2.0)) == f"{HERE}.Kept(given=3)"
+
+
+def inside_itself():
+    found = []
+    found.append(found)
+    return found
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.array(["a"]),
+        np.array([{}, 1], dtype=object),
+        np.ones(4)[::-1],
+        torch.eye(2).to_sparse(),
+        inside_itself(),
+        MagicMock(),
+    ],
+)
+def test_callbacks_that_were_made_with_what_has_no_words_are_told_by_their_class(given):
+    assert told(Kept(given)) == f"{HERE}.Kept"

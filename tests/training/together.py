@@ -18,7 +18,8 @@ from tqdm import tqdm
 from pyro_bvae import fit
 from pyro_bvae.networks import mlp_critic
 from pyro_bvae.objectives import FactorELBO
-from pyro_bvae.training import EarlyStopping, OtherProcessError
+from pyro_bvae.training import EarlyStopping, OtherProcessError, Record
+from pyro_bvae.training import run as run_module
 from tests.training.fixed_noise import pair_and_data
 from tests.training.resumable import adam, begin
 from tests.training.test_gradients import quiet, warm_up
@@ -134,6 +135,28 @@ def stopped_early(rank: int, folder: Path) -> Any:
     stop = EarlyStopping(patience=2, margin=1e9, monitor="loss")
     result = begin(None, callbacks=[stop, lambda record: seen.append(record.step)])
     return result.steps, seen
+
+
+def failed_later(rank: int, folder: Path) -> list[str]:
+    """Go on with a run until an error ends it; return the files that this process wrote then."""
+    written: list[str] = []
+    write = run_module.replace
+
+    def note(path: Path, content: bytes) -> None:
+        written.append(path.name)
+        write(path, content)
+
+    def fail(record: Record) -> None:
+        if record.step == 35:
+            raise ZeroDivisionError
+
+    begin(folder / "run", steps=14, callbacks=[])
+    run_module.replace = note
+    try:
+        begin(folder / "run", resume=True, callbacks=[fail])
+    except (ZeroDivisionError, OtherProcessError):
+        written.append("an error")
+    return written
 
 
 def refused(rank: int, folder: Path) -> Any:
