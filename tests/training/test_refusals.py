@@ -28,6 +28,15 @@ def wordless() -> float:
     return 1.0
 
 
+def assert_refused_untrained(error, words, **options):
+    """Whether `fit` refuses this, and leaves the weights as they were."""
+    vae = small_vae()
+    before = weights(vae)
+    with pytest.raises(error, match=words):
+        quiet(vae, X, steps=3, **options, **SMALL)
+    assert same(weights(vae), before)
+
+
 @pytest.mark.parametrize(
     "optim",
     [
@@ -38,11 +47,8 @@ def wordless() -> float:
     ],
 )
 def test_a_rate_of_zero_that_nothing_raises_is_refused(optim):
-    vae = small_vae()
-    before = weights(vae)
-    with pytest.raises(ValueError, match=r"optim: expected a learning rate > 0, .* lr_schedule="):
-        quiet(vae, X, steps=3, optim=optim, **SMALL)
-    assert same(weights(vae), before)
+    words = r"optim: expected a learning rate > 0, .* lr_schedule="
+    assert_refused_untrained(ValueError, words, optim=optim)
 
 
 def test_a_rate_may_begin_at_zero_where_a_schedule_or_pyros_own_moves_it():
@@ -167,11 +173,8 @@ def test_a_schedule_may_give_whole_numbers_and_tensors(beta):
     ],
 )
 def test_validation_data_are_refused_before_any_step(validation, error, message):
-    vae = small_vae()
-    before = weights(vae)
-    with pytest.raises(error, match=f"^validation: (expected data, or )?{message}"):
-        quiet(vae, X, steps=3, validation=validation, **SMALL)
-    assert same(weights(vae), before)
+    words = f"^validation: (expected data, or )?{message}"
+    assert_refused_untrained(error, words, validation=validation)
 
 
 def test_validation_data_of_another_shape_are_named_without_a_page_of_shapes():
