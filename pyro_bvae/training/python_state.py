@@ -58,6 +58,7 @@ class PythonState:
 
     Attributes:
         places: where generators and counts are, by id.
+        modules: each PyTorch module among them.
 
     >>> options = {"warm": True}
     >>> state = PythonState([lambda options=options: options["warm"]], [])
@@ -77,6 +78,7 @@ class PythonState:
     ) -> None:
         self._held, self._before = held, places
         self.places: dict[int, Any] = {}
+        self.modules: list[nn.Module] = []
         self._entries: list[tuple[Mapping[str, Any], str, Any, Any, bool]] = []
         self._seen: dict[int, Any] = {}
         self._named: set[str] = set()
@@ -169,6 +171,7 @@ class PythonState:
         elif isinstance(value, FunctionType):
             self._visit_function(value, depth)
         elif isinstance(value, nn.Module):
+            self.modules.append(value)
             for name in vars(value).keys() - OF_MODULES:
                 self._note(vars(value), name, depth + 1)
             self._visit_methods(type(value), depth)

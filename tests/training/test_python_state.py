@@ -260,3 +260,10 @@ def test_a_generator_changes_if_the_functions_draw_from_it(draws):
     assert state.is_current() is not draws, "what is drawn between steps is no matter"
     generator = np.random.default_rng(0)
     assert not state.is_current(), "another generator"
+
+
+def test_modules_in_reach():
+    inner, outer = nn.Linear(1, 1), nn.Identity()
+    options = SimpleNamespace(net=inner)
+    state = state_of(lambda x: options.net(x), modules=[outer])
+    assert {id(m) for m in state.modules} == {id(inner), id(outer)}
