@@ -96,7 +96,3 @@ class Plans:
         """Forget everything."""
         self._plans.clear()
         self._structures.clear()
-
-    def any_compiled(self) -> bool:
-        """Whether any kind of arguments has a compiled graph."""
-        return any(plan.is_compiled() for plan in self._plans.values())

@@ -16,7 +16,10 @@ from pyro_bvae.training.python_state import PythonState
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings
+from pyro_bvae.training.trial import Trial
 from pyro_bvae.training.undone import stored, undone_on_error
+
+FIRST_TRIAL, EVERY = 16, 512
 
 Parameters = Mapping[str, Tensor]
 Evaluate = Callable[..., tuple[Parameters, Any, Mapping[str, Tensor]]]
@@ -32,6 +35,10 @@ class Taken(NamedTuple):
     def of(cls, loss: Any, terms: Mapping[str, Tensor]) -> "Taken":
         """Keep values as they are now, apart from how they came about."""
         return cls(_detached(loss), {name: _detached(term) for name, term in terms.items()})
+
+    def values(self) -> list[Tensor]:
+        """Return all of it as tensors, in the order of a recording's outputs."""
+        return list(map(torch.as_tensor, (*_losses(self.loss), *self.terms.values())))
 
 
 class RecordedStep:
@@ -86,6 +93,23 @@ class RecordedStep:
         with self._advanced(), without_autocast(tensors):
             return self._finish(recording(tensors))
 
+    def is_due(self) -> bool:
+        """Whether the next step is one of those to be held against Pyro's."""
+        number = self.steps + 1
+        return number >= FIRST_TRIAL and (number & (number - 1) == 0 or number % EVERY == 0)
+
+    def trial(self, tensors: Sequence[Tensor]) -> Trial:
+        """Take a step and undo it, but for its being counted."""
+        self.steps += 1
+        if self._update is not None:
+            self._update.advance()
+        try:
+            with without_autocast(tensors):
+                return Trial(self._recording, tensors)
+        finally:
+            if self._update is not None:
+                self._update.rewind()
+
     def is_current(self) -> bool:
         """Whether all that the recording took from elsewhere is still what it was."""
         return (
@@ -137,7 +161,7 @@ class RecordedStep:
         for p in self._used_before:
             p.grad = torch.zeros_like(p) if p.grad is None else p.grad
         self._never_used = [p for p in parameters.values() if p.grad is None]
-        losses = loss if isinstance(loss, tuple) else (loss,)
+        losses = _losses(loss)
         self._several, self._losses, self._names = type(loss), len(losses), list(terms)
         outputs = [torch.as_tensor(x).detach().clone() for x in (*losses, *terms.values())]
         if self._update is not None:
@@ -184,6 +208,10 @@ def without_autocast(tensors: Sequence[Tensor]) -> AbstractContextManager[Any]:
 def _elsewhere_drawn() -> tuple[Any, str]:
     """Return where the random generators are that no graph draws from."""
     return random.getstate(), str(np.random.get_state(legacy=False))
+
+
+def _losses(loss: Any) -> tuple[Any, ...]:
+    return loss if isinstance(loss, tuple) else (loss,)
 
 
 def _detached(value: Any) -> Any:

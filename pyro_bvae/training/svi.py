@@ -13,6 +13,7 @@ from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.parameters import check_parameters
 from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
+from pyro_bvae.training.python_values import SCALARS, is_own
 from pyro_bvae.training.recorded_optim import NotReady
 from pyro_bvae.training.recorded_step import RecordedStep, Taken
 from pyro_bvae.training.recording import reason
@@ -22,6 +23,10 @@ from pyro_bvae.types import PyroFunction
 
 MODES = ("auto", "eager", "recorded", "compiled")
 SHORT_LIVED = 32
+UNLIKE_PYRO = (
+    "a recorded step was not what pyro.infer.SVI's is: something around model, guide, objective or "
+    "optimiser changed where recordings do not look,"
+)
 MANY_KINDS = (
     "arguments come in many kinds, and steps with those that do not stay run as pyro.infer.SVI's; "
     "pass numbers that change as 0-dim tensors, and give batches one shape: here "
@@ -46,9 +51,12 @@ class CompiledSVI(TermsSVI):
     by a `RecompileWarning`. What changes between steps is best a tensor that is changed in place
     (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph, and
     the graph is recorded anew when it changes, as far as `PythonState` follows it: not into
-    libraries, caches, files, large containers or attributes that appear later. Parameters may be
-    changed in place, loaded or replaced; learning rates, and momenta that torch's schedules move,
-    as usual.
+    libraries, caches, files, large containers or attributes that appear later. So that nothing
+    goes unnoticed for long, recorded steps 16, 32, ... 512 and then each 512th are taken both
+    ways, by the recording, undone, and as Pyro's, which counts; where they differ a
+    `FallbackWarning` says so, and the recording is made anew. In those steps alone does Pyro
+    check values, such as data outside a distribution's support. Parameters may be changed in
+    place, loaded or replaced; learning rates, and momenta that torch's schedules move, as usual.
 
     On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
     device; only reading the loss, as `step` does, waits for it (see `captured`, which has been
@@ -117,8 +125,10 @@ class CompiledSVI(TermsSVI):
         self.fallback: str | None = None
         self._plans = Plans()
         self._unplanned = Plan(first=True)
-        self._strikes = 0
+        self._strikes = self._unlike_pyro = 0
+        self._parts: list[Any] = []
         self._told = False
+        self._has_compiled = False
 
     @property
     def mode(self) -> str:
@@ -155,6 +165,7 @@ class CompiledSVI(TermsSVI):
             call = Call.of(args, kwargs)
         except TypeError as error:
             return self._fall_back(self._eager(self._unplanned, args, kwargs), str(error))
+        self._notice_parts()
         plan = self._plans.find(call)
         if plan.is_stale():
             return self._start_over(plan, call, args, kwargs)
@@ -165,14 +176,43 @@ class CompiledSVI(TermsSVI):
             return self._eager(plan, args, kwargs)
         if plan.recorded is None or not plan.confirmed:
             return self._record(plan, call, args, kwargs)
+        if plan.recorded.is_due():
+            return self._try(plan, plan.recorded, call, args, kwargs)
         if self._current == "compiled" and plan.often:
             self._compile(plan, call)
         return plan.recorded(call.tensors, compiled=self._current == "compiled")
 
+    def _notice_parts(self) -> None:
+        """Forget all recordings if pair, objective or optimiser are others than before."""
+        judge = getattr(self.loss, "__self__", None)
+        options = {} if judge is None or is_own(type(judge)) else vars(judge)
+        numbers = [value for value in options.values() if isinstance(value, SCALARS)]
+        pair = self.model, self.guide
+        parts = [*pair, self.loss, self.loss_and_grads, self.optim, self.gradients, *numbers]
+        if parts != self._parts:
+            self._parts = parts
+            self._plans.clear()
+
+    def _try(self, plan: Plan, step: RecordedStep, call: Call, args: Any, kwargs: Any) -> Taken:
+        """Take a step as Pyro does, and see whether the recording would have done the same."""
+        trial = step.trial(call.tensors)
+        taken = self._eager(plan, args, kwargs)
+        if trial.agrees(taken.values()):
+            return taken
+        why = f"{UNLIKE_PYRO} within the last {step.steps // 2 + 1} steps, which used the old"
+        self._plans.clear()
+        self._unlike_pyro += 1
+        if self._unlike_pyro < IN_A_ROW:
+            warn(f"{why}; it is recorded anew", FallbackWarning)
+            return taken
+        self._plans.find(call).eager = True
+        return self._fall_back(taken, why)
+
     def _eager(self, plan: Plan, args: Any, kwargs: Any) -> Taken:
         """Take a step as Pyro does; if it is the first, see what it depends on."""
         if plan.parameters is None:
-            plan.modules = Modules(self.model, self.guide)
+            judges = self.loss, self.loss_and_grads, self._differentiable_terms
+            plan.modules = Modules(self.model, self.guide, *filter(None, judges))
             with fresh_gradients(), plan.modules.watched():
                 parameters, loss, terms = self._evaluate(*args, **kwargs)
                 check_parameters(parameters, plan.modules)
@@ -209,7 +249,7 @@ class CompiledSVI(TermsSVI):
         if not step.is_current():
             difference = f"the step itself changes {step.changed()}"
         plan.eager = difference is not None
-        plan.confirmed = plan.recorded is not None or not plan.first
+        plan.confirmed = plan.recorded is not None
         plan.recorded = plan.recorded or step
         if self._choice is not None:
             self._choice.compiling = step.prospect(call.tensors)
@@ -218,9 +258,10 @@ class CompiledSVI(TermsSVI):
     def _compile(self, plan: Plan, call: Call) -> None:
         if plan.is_compiled() or plan.uncompilable:
             return
-        if self._plans.any_compiled():
+        if self._has_compiled:
             self._warn(f"compiling once more, for {call}", RecompileWarning)
         why = plan.compile(call)
+        self._has_compiled = True
         if why is not None:
             self._warn(why, FallbackWarning)
 

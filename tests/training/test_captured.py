@@ -3,6 +3,7 @@
 The stand-in does what it was told at every replay, into the memory of the first one.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from pyro_bvae.likelihoods import NormalLikelihood
 from pyro_bvae.posteriors import MeanFieldPosterior
 from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import captured
-from pyro_bvae.training.notices import FallbackWarning
+from pyro_bvae.training.notices import FallbackWarning, RecompileWarning
 from pyro_bvae.training.placement import Misplaced, scalars_to_move
 from pyro_bvae.training.recording import Recording
 from pyro_bvae.training.schedules import linear
@@ -95,14 +96,16 @@ def test_the_learning_rate_is_changed_in_place(graphs: type[StandIn]) -> None:
     assert_equal(mine, run(make, SVI, between=slower))
 
 
-@pytest.mark.parametrize("change", [swap_data, clear_store])
+@pytest.mark.parametrize(("change", "compiles"), [(swap_data, 1), (clear_store, 2)])
 def test_what_is_moved_or_replaced_is_captured_anew(
-    change: Any, graphs: type[StandIn], monkeypatch: pytest.MonkeyPatch
+    change: Any, compiles: int, graphs: type[StandIn], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(test_svi, "STEPS", 10)
     make = small_examples.mean_and_scale
-    mine = run(make, CompiledSVI, between=change)
+    with warnings.catch_warnings(record=True, action="always") as said:
+        mine = run(make, CompiledSVI, between=change)
     assert graphs.captures == 2
+    assert [w.category for w in said] == [RecompileWarning] * (compiles - 1)
     assert_equal(mine, run(make, SVI, between=change))
 
 
