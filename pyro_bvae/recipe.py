@@ -154,9 +154,10 @@ class Recipe:
         """
         group = current_group()
         run_files(run, overwrite=overwrite, resume=resume, keep=1)
+        files = Run(run, notes={FILE: asdict(self)})
         data = group.after_first(self.load_data)
         vae = self.build(_shape(data))
-        group.from_first(lambda: self._write(Run(run), overwrite=overwrite, resume=resume))
+        group.from_first(lambda: self._check(files) if resume else None)
         return fit(
             vae,
             data,
@@ -165,19 +166,18 @@ class Recipe:
             optim=partial(torch.optim.Adam, lr=self.learning_rate),
             batch_size=self.batch_size,
             seed=self.seed,
-            run=run,
+            run=files,
             overwrite=overwrite,
             resume=resume,
             progress=progress,
         )
 
-    def _write(self, files: Run, *, overwrite: bool, resume: bool) -> None:
-        """Write the recipe into the run that begins, or that goes on."""
-        if resume and (files.path / FILE).is_file():
+    def _check(self, files: Run) -> None:
+        """Raise unless the run that is to go on has this recipe, or there is none."""
+        if (files.path / FILE).is_file():
             _check_same(_read(files), self)
         else:
-            files.create(overwrite=overwrite)
-        files.write_json(FILE, asdict(self))
+            files.check_free()
 
 
 def load(run: str | Path) -> tuple[Recipe, VAE, Source]:

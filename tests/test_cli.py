@@ -247,3 +247,17 @@ def test_an_interrupted_run_goes_on_to_what_it_would_have_been(tmp_path, capsys,
         assert whole == again, name
     assert main(["train", broken, "--resume", "--steps", "50"]) == 0
     assert json.loads((tmp_path / "broken" / "history.json").read_text())["step"][-1] == 50
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--overwrite", "--data", "digits", "--net", "mlp", "--batch-size", "5000"],
+        ["--resume", "--steps", "10"],
+    ],
+)
+def test_what_training_refuses_replaces_no_run(options, run, capsys):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["train", str(run), *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}

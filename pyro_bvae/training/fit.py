@@ -27,6 +27,7 @@ from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.precision import prepared
 from pyro_bvae.training.rates import Rates, ScheduleFactory
+from pyro_bvae.training.run import Run
 from pyro_bvae.training.session import Session, run_files
 from pyro_bvae.training.settings import check_seed, settings_of
 from pyro_bvae.training.signals import stop_requests
@@ -80,7 +81,7 @@ def fit(
     validation: Any = None,
     every: int | None = None,
     callbacks: Sequence[Callback] = (),
-    run: str | Path | None = None,
+    run: str | Path | Run | None = None,
     overwrite: bool = False,
     resume: bool = False,
     keep: int = 3,
@@ -129,10 +130,11 @@ def fit(
             evaluated at every record.
         every: steps from record to record, ≥ 1; by default a hundredth of all, at most 1000.
         callbacks: called with every `Record`; one that returns True ends the training.
-        run: a directory for settings, weights (the last and the best) and history, which are
-            written at the end, and at records as often as a twentieth of the time allows: where
-            these come fast, behind by 20 times what writing takes. And for checkpoints.
-        overwrite: replace the run that is in that directory.
+        run: a directory, or a `Run` of it, for settings, weights (the last and the best) and
+            history, written at the end, and at records as often as a twentieth of the time allows:
+            where these come fast, behind by 20 times what writing takes. And for checkpoints.
+        overwrite: replace the run that is in that directory, at the first record or checkpoint:
+            what is refused before leaves it as it was.
         resume: go on with the run in that directory, from its newest whole checkpoint; begin it
             if there is none. All settings but `steps` must be the same, and so must callbacks
             that have a state (see `Callback`). NumPy's and Python's global generators, which data

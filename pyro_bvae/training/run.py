@@ -25,28 +25,49 @@ class Run:
     Args:
         path: the directory; made by `create`, needed by the rest.
         keep: how many checkpoints to keep.
+        notes: JSON files, by name, to be written when a training begins or goes on.
 
     Raises (when reading):
         FileNotFoundError: a file of the run is missing.
         ValueError: a file is corrupt, or the weights are another module's.
     """
 
-    def __init__(self, path: str | Path, *, keep: int = 3) -> None:
-        self.path = Path(path)
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        keep: int = 3,
+        notes: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
+        self.path, self.notes = Path(path), dict(notes or {})
         self.checkpoints = Checkpoints(self.path / CHECKPOINTS, keep=keep)
 
     def create(self, *, overwrite: bool) -> None:
         """Make the directory; FileExistsError if it holds a run, unless `overwrite`."""
-        if not overwrite and ((self.path / WEIGHTS).exists() or len(self.checkpoints)):
+        if not overwrite:
+            self.check_free()
+        self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
+        self.checkpoints.clear()
+        for name in (WEIGHTS, BEST, HISTORY, SETTINGS):
+            (self.path / name).unlink(missing_ok=True)
+
+    def check_free(self) -> None:
+        """Raise FileExistsError if the directory holds a run."""
+        if self.holds_run():
             raise FileExistsError(
                 f"run: {self.path} already holds a run; choose another directory, or "
                 "replace it: overwrite=True, --overwrite on the command line; or go on with it "
                 "if it has checkpoints: resume=True, --resume"
             )
-        self.checkpoints.folder.mkdir(parents=True, exist_ok=True)
-        self.checkpoints.clear()
-        for name in (WEIGHTS, BEST, HISTORY, SETTINGS):
-            (self.path / name).unlink(missing_ok=True)
+
+    def holds_run(self) -> bool:
+        """Whether there are weights or checkpoints."""
+        return (self.path / WEIGHTS).exists() or len(self.checkpoints) > 0
+
+    def note(self, settings: Mapping[str, Any]) -> None:
+        """Write the settings and the notes."""
+        for name, content in {SETTINGS: settings, **self.notes}.items():
+            self.write_json(name, content)
 
     def newest_state(self) -> State | None:
         """Return the state of the newest whole checkpoint, None if there is no checkpoint."""

@@ -14,18 +14,20 @@ from pyro_bvae.training.history import Values
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.outputs import Outputs
 from pyro_bvae.training.pace import Pace
-from pyro_bvae.training.run import SETTINGS, VERSION, Run
+from pyro_bvae.training.run import VERSION, Run
 from pyro_bvae.training.settings import check_alike, check_settings
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
-from pyro_bvae.training.state import State
+from pyro_bvae.training.state import State, plain_tensors
 from pyro_bvae.training.words import told
 
 SECONDS = 5.0
 SHARE = 0.05
 
 
-def run_files(path: str | Path | None, *, overwrite: bool, resume: bool, keep: int) -> Run | None:
+def run_files(
+    path: str | Path | Run | None, *, overwrite: bool, resume: bool, keep: int
+) -> Run | None:
     """Return the files of a run, None without a path.
 
     Raises: TypeError, ValueError or NotADirectoryError if the path is none to a directory;
@@ -36,8 +38,8 @@ def run_files(path: str | Path | None, *, overwrite: bool, resume: bool, keep: i
             "resume: expected a run to go on with, got "
             + ("overwrite=True as well" if overwrite else "no run=, the directory it is in")
         )
-    if path is None:
-        return None
+    if path is None or isinstance(path, Run):
+        return path
     if not isinstance(path, str | Path):
         raise TypeError(f"run: expected a path (str or Path) or None, got {type(path).__name__}")
     if path == "":
@@ -53,7 +55,8 @@ class Session:
 
     Weights and history are written at records, checkpoints (and weights and history with them) at
     most every `SECONDS`: each of the two so rarely that it takes no more than `SHARE` of the time.
-    All is written at the end, and the history also where an error ends the training.
+    All is written at the end, and the history also where an error ends the training. A run that is
+    replaced stays as it was until this one has something to write.
 
     Args:
         loop: which takes the steps.
@@ -78,7 +81,7 @@ class Session:
         self.group = loop.group
         self.settings = dict(settings)
         self.rows: list[Values] = []
-        self.stopped = self._ending = False
+        self.stopped = self._ending = self._replaces = False
         self._before, self._start = 0.0, time.perf_counter()
         self._outputs = Outputs(files, share=SHARE) if files and self.group.is_first else None
         self._pace = Pace(share=SHARE, least=SECONDS)
@@ -150,13 +153,36 @@ class Session:
             return
         if go_on:
             self.files.checkpoints.clear_after(self.loop.step)
+        elif overwrite and self.files.holds_run():
+            self._replaces = True
+            return
         elif not (resume and self.files.is_unborn()):
             self.files.create(overwrite=overwrite)
-        self.files.write_json(SETTINGS, self.settings)
+        self.files.note(self.settings)
+
+    def _replace(self) -> None:
+        """Remove the run that was there, if there was one, before the first file is written."""
+        if self.files and self._replaces:
+            self.files.create(overwrite=True)
+            self.files.note(self.settings)
+            self._replaces = False
 
     def _show(self, record: Record) -> bool:
+        """Keep the record and call the callbacks: first these while an older run is there."""
+        if not self._replaces:
+            self._keep(record)
+            return self._call(record)
+        weights = plain_tensors(self._weights())
+        answer = self._call(record)
+        self._replace()
+        self._keep(record, weights)
+        return answer
+
+    def _keep(self, record: Record, weights: Mapping[str, Tensor] | None = None) -> None:
         if self._outputs:
-            self._outputs.add(record.values, self._weights())
+            self._outputs.add(record.values, self._weights() if weights is None else weights)
+
+    def _call(self, record: Record) -> bool:
         with own_randomness(self.loop.device):
             answers = [callback(record) for callback in self.callbacks]
         return any(answers)
@@ -176,6 +202,7 @@ class Session:
     def _write(self, state: State) -> None:
         """Write the checkpoint last: it need not have the best weights, as the files have them."""
         if self.files and self._outputs:
+            self._replace()
             with self.loop.averaged():
                 self._outputs.write(self._weights())
             self.files.checkpoints.save(self.loop.step, state)

@@ -227,3 +227,36 @@ def test_callbacks_are_instances_in_a_list(callbacks, message):
 def test_an_objective_that_counts_as_false_is_no_objective():
     with pytest.raises(TypeError, match=r"objective: expected an Objective .* got int"):
         quiet(small_vae(), X, steps=1, objective=0, **SMALL)
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"data": X[..., :4]}, ValueError),
+        ({"optim": partial(Adam, lr=0.0)}, ValueError),
+        ({"lr_schedule": lambda _: None}, TypeError),
+        ({"callbacks": [EarlyStopping(patience=1)]}, ValueError),
+        ({"batch_size": 500}, ValueError),
+    ],
+)
+def test_what_is_refused_replaces_no_run(change, error, tmp_path):
+    quiet(small_vae(), X, steps=2, run=tmp_path, **SMALL)
+    before = contents(tmp_path)
+    options = {"data": X, "steps": 3, **SMALL} | change
+    with pytest.raises(error):
+        quiet(small_vae(), options.pop("data"), run=tmp_path, overwrite=True, **options)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_that_is_replaced_is_as_if_nothing_had_been_there(tmp_path):
+    quiet(small_vae(), X, steps=9, run=tmp_path / "new", every=3, **SMALL)
+    quiet(small_vae(), X, steps=20, run=tmp_path / "old", validation=0.2, **SMALL)
+    quiet(small_vae(), X, steps=9, run=tmp_path / "old", every=3, overwrite=True, **SMALL)
+    new, old = contents(tmp_path / "new"), contents(tmp_path / "old")
+    for name in ("settings.json", "history.json", "weights.safetensors", "best.safetensors"):
+        assert old[tmp_path / "old" / name] == new[tmp_path / "new" / name]
+    assert len(old) == len(new)
