@@ -1,5 +1,6 @@
 """Requests to stop that come from outside, heard between two steps."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,18 +25,19 @@ def stop_requests(*, terminate: bool) -> Iterator[Requests]:
 
     A second signal does at once what it did before. Handlers are set in the main thread only, and
     put back at the end; signals that are ignored or not Python's stay so. After SIGTERM the end
-    is as without this: the earlier handler is called, or SystemExit(143) raised.
+    is as without this: the earlier handler is called, or SystemExit(143) raised. Processes forked
+    meanwhile, such as those of a pool, are ended by a signal as if this were not there.
 
     >>> with stop_requests(terminate=False) as requests:
     ...     signal.raise_signal(signal.SIGINT)
     >>> requests.signal == signal.SIGINT
     True
     """
-    requests = Requests()
+    requests, process = Requests(), os.getpid()
     before = _handlers(terminate) if threading.current_thread() is threading.main_thread() else {}
 
     def request(number: int, frame: FrameType | None) -> None:
-        if requests:
+        if requests or os.getpid() != process:
             _restore(before)
             signal.raise_signal(number)
         requests.signal = number
@@ -46,7 +48,7 @@ def stop_requests(*, terminate: bool) -> Iterator[Requests]:
         yield requests
     finally:
         _restore(before)
-    if requests.signal == signal.SIGTERM:
+    if requests.signal == signal.SIGTERM and signal.SIGTERM in before:
         if callable(before[signal.SIGTERM]):
             signal.raise_signal(signal.SIGTERM)
         else:
