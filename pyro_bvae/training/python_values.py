@@ -1,28 +1,37 @@
 """Python values as they lie around a function, and how to read them without running code."""
 
+import argparse
 import io
 import itertools
+import pickle
 import random
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from types import MemberDescriptorType, ModuleType
-from typing import Any
+from decimal import Decimal
+from fractions import Fraction
+from types import ModuleType, SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 SCALARS = (
     *(bool, int, float, complex, str, bytes, type(None)),
     *(np.generic, torch.dtype, torch.device),
 )
+VALUES = (*SCALARS, Decimal, Fraction, range, slice)
 SEQUENCES = (list, tuple, deque)
+CONTAINERS = (dict, set, frozenset, *SEQUENCES)
 GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 PLACED = (*GENERATORS, itertools.count)
 OPEN = (dict, list, deque, set, np.ndarray, *PLACED)
+NAMESPACES = (SimpleNamespace, argparse.Namespace)
 LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
+OF_MODULES = frozenset(vars(nn.Module())) | {"training"}
+MOST, DEEP = 256, 3
 HERE = __name__.partition(".")[0] + "."
-MISSING = object()
 
 
 class Read(dict[str, Any]):
@@ -39,45 +48,25 @@ class Read(dict[str, Any]):
         """Return the value, or what is asked for if there is none yet."""
         try:
             return self._read()
-        except (LookupError, ValueError):
+        except (AttributeError, LookupError, ValueError):
             return missing
 
 
-class Shared(Mapping[str, Any]):
-    """An object's attributes that lie in slots, or in classes that are the user's.
+def attributes(value: Any) -> Mapping[str, Any]:
+    """Return those that lie in an object itself, whatever it makes of being asked for them."""
+    try:
+        return object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
 
-    What would be computed is not: a property is itself.
 
-    >>> class Options:
-    ...     rate = 1.0
-    >>> Options.__module__ = "mine"
-    >>> Shared(Options())["rate"]
-    1.0
+def scalar(value: Any) -> Any:
+    """Return what two scalars have in common if they are the same to the last bit.
+
+    >>> scalar(1) == scalar(1.0), scalar(0.0) == scalar(-0.0)
+    (False, False)
     """
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-        self._own = getattr(value, "__dict__", {})
-        own = [cls for cls in type(value).__mro__ if is_own(cls)]
-        self._classes = [vars(cls) for cls in own if not cls.__module__.startswith(HERE)]
-
-    def __getitem__(self, name: str) -> Any:
-        """Return one as the object has it; KeyError if there is none, or it is not set."""
-        found = next((each[name] for each in self._classes if name in each), MISSING)
-        if isinstance(found, MemberDescriptorType):
-            found = getattr(self._value, name, MISSING)
-        if found is MISSING:
-            raise KeyError(name)
-        return self._own.get(name, found)
-
-    def __contains__(self, name: object) -> bool:
-        return any(name in attributes for attributes in self._classes)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({name for attributes in self._classes for name in attributes})
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
+    return value if isinstance(value, str | bytes) else (type(value), repr(value))
 
 
 def is_open(value: Any) -> bool:
@@ -104,10 +93,41 @@ def place(value: Any) -> Any:
     if isinstance(value, random.Random):
         return value.getstate()
     bits = value.bit_generator if isinstance(value, np.random.Generator) else value._bit_generator
-    return str(bits.state)
+    return pickle.dumps(bits.state)
 
 
 def is_own(value: Any) -> bool:
     """Whether a function, class or Python module is none of a library's."""
+    return package(value) not in LIBRARIES
+
+
+def is_here(value: Any) -> bool:
+    """Whether a function or class is one of this package's."""
+    return package(value) == HERE[:-1]
+
+
+def package(value: Any) -> str:
+    """Return the first part of the name of the Python module where something is from."""
     name = value.__name__ if isinstance(value, ModuleType) else value.__module__
-    return (name or "").partition(".")[0] not in LIBRARIES
+    return (name or "").partition(".")[0]
+
+
+class Place(NamedTuple):
+    """Where names are looked up: in an object, if it is one, then in spaces of names."""
+
+    value: Any
+    spaces: tuple[Mapping[str, Any], ...]
+    depth: int
+    names: frozenset[str]
+
+    def named(self, names: set[str], *, anything: bool) -> set[str]:
+        """Return which of some names are there."""
+        module = isinstance(self.value, nn.Module)
+        every = self.spaces[0].keys() if anything and not module else set()
+        there = {name for space in self.spaces for name in space}
+        return ((names | self.names | every) & there) - (OF_MODULES if module else set())
+
+
+def own_classes(owner: type) -> list[type]:
+    """Return which of the classes that a class is one of are the user's."""
+    return [cls for cls in owner.__mro__ if is_own(cls) and not is_here(cls)]

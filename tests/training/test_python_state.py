@@ -1,15 +1,20 @@
 """Numbers around model and guide that change are noticed; what does not matter is not."""
 
+import sys
 from collections import deque
 from functools import partial
-from types import SimpleNamespace
+from operator import attrgetter
+from types import FunctionType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from pyro import distributions as dist
+from pyro import poutine
 from torch import nn
 
 from pyro_bvae.training.python_state import PythonState
+from pyro_bvae.training.python_values import place
 
 RATE = 1.0
 
@@ -199,11 +204,18 @@ def test_attributes_in_slots():
     assert not state.is_current()
 
 
-def test_large_arrays_are_not_looked_at():
-    values = np.zeros(257)
+@pytest.mark.parametrize("make", [lambda n: np.zeros(257 + n), lambda n: [[0.0] * 200] * (200 + n)])
+def test_of_large_values_only_which_it_is_and_its_size_matter(make):
+    values = make(0)
     state = state_of(lambda: values)
-    values[0] = 1.0
+    values[0] = values[1]
     assert state.is_current()
+    values = make(0)
+    assert not state.is_current(), "another"
+    values = make(0)
+    state = state_of(lambda: values)
+    values = make(1)
+    assert not state.is_current()
 
 
 def test_arguments_that_a_partial_was_given():
@@ -267,3 +279,174 @@ def test_modules_in_reach():
     options = SimpleNamespace(net=inner)
     state = state_of(lambda x: options.net(x), modules=[outer])
     assert {id(m) for m in state.modules} == {id(inner), id(outer)}
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (torch.tanh, torch.sigmoid),
+        (dist.Normal, dist.Laplace),
+        (dist.Normal(0.0, 1.0), dist.Normal(0.0, 3.0)),
+        (partial(max, 1), partial(max, 2)),
+        (range(2), range(3)),
+        (1, 1.0),
+        (0.0, -0.0),
+        (Options, Slotted),
+    ],
+)
+@pytest.mark.parametrize("options", [{}, SimpleNamespace(), nn.Identity()])
+def test_a_value_of_any_kind_that_is_replaced(old, new, options):
+    attributes = options if isinstance(options, dict) else vars(options)
+    attributes["choice"] = old
+    state = state_of(lambda: options.choice)
+    assert state.is_current()
+    attributes["choice"] = new
+    assert not state.is_current()
+
+
+def test_what_functions_make_anew_is_no_change_but_its_replacement_by_others_is():
+    def model():
+        options.made = dist.Normal(0.0, 1.0)
+        options.function = lambda: options.made
+        return options.kept
+
+    options = SimpleNamespace(kept=dist.Normal(0.0, 1.0))
+    model()
+    before = state_of(model)
+    model()
+    state = PythonState([model], [], places=before.places)
+    model()
+    assert state.is_current()
+    options.kept = dist.Normal(0.0, 1.0)
+    assert state.changed() == "kept"
+
+
+def test_what_a_handler_holds():
+    data, handler = {"x": 1.0}, poutine.scale(scale=1.0)
+    model = poutine.condition(handler(lambda: 0), data=data)
+    state = state_of(model)
+    assert state.is_current()
+    data["x"] = 2.0
+    assert not state.is_current()
+    state = state_of(model)
+    handler.scale = 2.0
+    assert not state.is_current()
+
+
+class Awkward:
+    def __init__(self):
+        self.func, self.rate, self.losses = torch.exp, 1.0, []
+
+    def __getattr__(self, name):
+        raise KeyError(name)
+
+    @property
+    def computed(self):
+        raise AssertionError("nobody asked")
+
+    def __call__(self, x):
+        return self.rate * self.func(x)
+
+    def train(self):
+        self.losses.append(1.0)
+
+
+def test_of_an_object_nothing_runs_and_methods_that_are_not_named_do_not_matter():
+    awkward = Awkward()
+    state = state_of(lambda x: awkward(x) if x else awkward.computed)
+    awkward.train()
+    assert state.is_current()
+    awkward.rate = 2.0
+    assert not state.is_current()
+
+
+def test_of_a_module_what_no_code_names_does_not_matter():
+    class Net(nn.Module):
+        rate = 1.0
+
+        def forward(self, x):
+            return self.rate * self.drop(x)
+
+    net = Net()
+    net.drop, net.losses, net.epoch, net.batches = nn.Dropout(0.1), [], 0, iter("abc")
+    state = state_of(net, modules=[net])
+    net.losses.append(1.0)
+    net.epoch += 1
+    assert state.is_current()
+    net.drop.p = 0.2
+    assert not state.is_current()
+
+
+class Derived(Options):
+    pass
+
+
+NAME = "rate"
+
+
+def with_an_attribute():
+    return with_an_attribute.rate
+
+
+with_an_attribute.rate = 1.0
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda o: [getattr(o, name) for name in ("other", "rate")],
+        lambda o: getattr(o, NAME),
+        lambda o: [getattr(o, f"{name}te") for name in ("ra",)],
+        lambda o: dict(**vars(o)),
+        lambda o: attrgetter("rate")(o),
+    ],
+)
+def test_names_that_code_does_not_spell_out(function):
+    options = SimpleNamespace(rate=1.0, other=1.0)
+    state = state_of(lambda: function(options))
+    assert state.is_current()
+    options.rate = 2.0
+    assert not state.is_current()
+
+
+def imports():
+    from tests.training.test_python_state import RATE
+
+    return RATE
+
+
+@pytest.mark.parametrize(
+    ("function", "owner", "name", "new"),
+    [
+        (imports, sys.modules[__name__], "RATE", 2.0),
+        (lambda: Derived.rate, Options, "rate", 2.0),
+        (with_an_attribute, with_an_attribute, "rate", 2.0),
+        (reads_a_global, reads_a_global, "__code__", (lambda: 2.0).__code__),
+        (calls_another, reads_a_global, "__defaults__", (2.0,)),
+    ],
+)
+def test_where_else_values_lie(function, owner, name, new, monkeypatch):
+    if name == "__defaults__":
+        monkeypatch.setattr(owner, name, (1.0,))
+    state = state_of(function)
+    assert state.is_current()
+    monkeypatch.setattr(owner, name, new)
+    assert not state.is_current()
+
+
+def test_a_function_without_a_python_module():
+    function = FunctionType(compile("RATE", "", "eval"), {"RATE": 1.0})
+    assert function.__module__ is None
+    state = state_of(function)
+    assert state.is_current()
+    function.__globals__["RATE"] = 2.0
+    assert not state.is_current()
+
+
+def test_a_generator_is_compared_whatever_numpy_prints():
+    generator = np.random.RandomState(0)
+    with np.printoptions(threshold=5, edgeitems=1):
+        generator.set_state(("MT19937", np.arange(624), 5))
+        first = place(generator)
+        generator.set_state(("MT19937", np.where(np.arange(624) == 300, 0, np.arange(624)), 5))
+        assert place(generator) != first
