@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import pyro
 from torch import Tensor
 
 from pyro_bvae.training.surroundings import Modules
@@ -20,9 +21,12 @@ def parameters_in(trace: Any) -> dict[str, Tensor]:
 def check_parameters(parameters: Mapping[str, Tensor], modules: Modules) -> None:
     """Raise ValueError where Pyro would train nothing and say nothing.
 
-    To be called when the loss has given the parameters their gradients.
+    To be called when the loss has given the parameters their gradients. All of them may be frozen
+    for a while, once Pyro knows them.
     """
-    if not parameters:
+    known = {id(p) for _, p in pyro.get_param_store().named_parameters()}
+    own = modules.parameters()
+    if not parameters and not known & own.keys():
         raise ValueError(
             "model, guide: expected parameters that Pyro can see, got none, so nothing would be "
             "trained; register networks with pyro.module and tensors with pyro.param, or pass a "
@@ -30,8 +34,8 @@ def check_parameters(parameters: Mapping[str, Tensor], modules: Modules) -> None
         )
     registered = {id(p) for p in parameters.values()}
     idle = {name: p for name, p in parameters.items() if p.grad is None}
-    for key, (local, tensor) in modules.parameters().items():
-        if key in registered or tensor.grad is None:
+    for key, (local, tensor) in own.items():
+        if key in registered or tensor.grad is None or not tensor.requires_grad:
             continue
         for name, parameter in idle.items():
             if re.split(r"\.|\$\$\$", name)[-1] == local and parameter.shape == tensor.shape:
@@ -42,7 +46,7 @@ def check_parameters(parameters: Mapping[str, Tensor], modules: Modules) -> None
                     "process uses that name, or the module's parameter was replaced: call "
                     "pyro.clear_param_store(), or give pyro.module another name"
                 )
-    if len(idle) == len(parameters):
+    if parameters and len(idle) == len(parameters):
         raise ValueError(
             f"model, guide: expected a loss that depends on the parameters, but none of "
             f"{sorted(parameters)} has a gradient, so nothing would be trained; is "

@@ -1,7 +1,7 @@
 """Pyro and torch while a step is recorded: no checks of values, no seeds."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,8 +27,7 @@ def quiet_pyro() -> Iterator[None]:
             (pyro.util, "torch_isnan", lambda value: False),
             (pyro.util, "torch_isinf", lambda value: False),
             (torch.distributions.Distribution, "_validate_sample", lambda self, value: None),
-            (torch, "manual_seed", _refused_here(torch.manual_seed)),
-            (torch, "set_rng_state", _refused_here(torch.set_rng_state)),
+            (torch.random, "default_generator", _Unset(torch.random.default_generator)),
         ]
         saved = [(owner, name, getattr(owner, name)) for owner, name, _ in patched]
         try:
@@ -41,14 +40,18 @@ def quiet_pyro() -> Iterator[None]:
                 setattr(owner, name, function)
 
 
-def _refused_here(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Refuse calls from this thread, and from those in which a device takes its gradients."""
-    recording = threading.get_ident()
+class _Unset:
+    """The generator behind every function of torch that sets or reads one, but not to be set.
 
-    def refused(*args: Any, **kwargs: Any) -> Any:
+    It refuses this thread, and those in which a device takes its gradients.
+    """
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self._generator, self._recording = generator, threading.get_ident()
+
+    def __getattr__(self, name: str) -> Any:
         another = threading.current_thread()
-        if another.ident == recording or isinstance(another, threading._DummyThread):
+        here = another.ident == self._recording or isinstance(another, threading._DummyThread)
+        if here and name in ("manual_seed", "seed", "set_state"):
             raise DataDependent("the random generator is set, which no graph can do")
-        return function(*args, **kwargs)
-
-    return refused
+        return getattr(self._generator, name)

@@ -1,9 +1,12 @@
 """What a recorded step depends on without being handed it: parameters, modules, arguments."""
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import pyro
@@ -14,6 +17,12 @@ from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
 from pyro_bvae.training.python_state import SCALARS, PythonState
 
+TRAINING, NBYTES, VALUES = attrgetter("training"), attrgetter("nbytes"), methodcaller("values")
+OF_LEAVES = attrgetter("dtype", "device", "requires_grad")
+HOOKS_OF_TENSORS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+HOOKS_OF_MODULES = attrgetter(
+    "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+)
 KNOWN = (Tensor, *SCALARS, torch.dtype, torch.device, torch.Size, Enum)
 
 
@@ -90,15 +99,19 @@ class Modules:
     def __init__(self, *functions: Any) -> None:
         self._found: dict[int, nn.Module] = {}
         self.functions = functions
-        for function in functions:
-            for owner in (function, getattr(function, "__self__", None)):
-                if isinstance(owner, nn.Module):
-                    self._add(owner)
+        owners = [o for f in functions for o in (f, getattr(f, "__self__", None))]
+        self.add(owner for owner in owners if isinstance(owner, nn.Module))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Add every module that is called meanwhile."""
-        handle = register_module_forward_pre_hook(lambda module, _: self._add(module))
+        """Add every module that this thread calls meanwhile."""
+        here = threading.get_ident()
+
+        def called(module: nn.Module, _: Any) -> None:
+            if threading.get_ident() == here:
+                self.add([module])
+
+        handle = register_module_forward_pre_hook(called)
         try:
             yield
         finally:
@@ -107,9 +120,11 @@ class Modules:
     def __iter__(self) -> Iterator[nn.Module]:
         return iter(self._found.values())
 
-    def _add(self, root: nn.Module) -> None:
-        if id(root) not in self._found:
-            self._found |= {id(module): module for module in root.modules()}
+    def add(self, roots: Iterable[nn.Module]) -> None:
+        """Add modules and all that are part of them."""
+        for root in roots:
+            if id(root) not in self._found:
+                self._found |= {id(module): module for module in root.modules()}
 
     def parameters(self) -> dict[int, tuple[str, Tensor]]:
         """Return every parameter, by its id, with the name its module has for it."""
@@ -123,7 +138,7 @@ class Surroundings:
 
     Args:
         parameters: by Pyro's name for them.
-        modules: those that took part.
+        modules: those that were called; extended by those that functions reach otherwise.
         live: the tensors that the recording holds.
         before: what Python functions took from around them before they were recorded.
     """
@@ -135,19 +150,26 @@ class Surroundings:
         live: Iterable[Tensor],
         before: PythonState,
     ) -> None:
-        held = {id(tensor) for tensor in live}
+        held = {id(tensor): tensor for tensor in (*live, *parameters.values())}
         self._python = PythonState(modules.functions, modules, held, before.places)
+        modules.add(self._python.modules)
         store = dict(pyro.get_param_store().named_parameters())
         self._stored = [(name, p) for name, p in parameters.items() if store.get(name) is p]
+        slots = [each for m in modules for each in (m._parameters, m._buffers)]
         self._slots = [
-            (slots, name, tensor)
-            for module in modules
-            for slots in (module._parameters, module._buffers)
-            for name, tensor in slots.items()
-            if id(tensor) in held
-        ]
-        self._training = [(module, module.training) for module in modules]
-        self._kinds = [(p, p.data_ptr(), kind(p)) for p in parameters.values()]
+            (each, name, value)
+            for each in slots
+            if isinstance(each, dict)
+            for name, value in each.items()
+            if value is None or id(value) in held
+        ] + [(vars(m), "forward", vars(m).get("forward")) for m in modules]
+        self._modules = list(modules)
+        self._parts = [m._modules for m in modules]
+        self._hooked = [hooks for m in modules for hooks in HOOKS_OF_MODULES(m)]
+        self._held = [tensor for tensor in held.values() if tensor.layout == torch.strided]
+        shown = {id(p) for p in parameters.values()}
+        self._leaves = [t for t in self._held if id(t) in shown or isinstance(t, nn.Parameter)]
+        self._then = self._now()
 
     def is_current(self) -> bool:
         """Whether parameters, buffers, training modes and numbers are those that were recorded."""
@@ -155,19 +177,27 @@ class Surroundings:
         return (
             self._python.is_current()
             and all(store.get(name) is p for name, p in self._stored)
-            and all(slots.get(name) is tensor for slots, name, tensor in self._slots)
-            and all(module.training is mode for module, mode in self._training)
-            and all(
-                (p.data_ptr() == address and p.requires_grad == expected[-1]) or kind(p) == expected
-                for p, address, expected in self._kinds
-            )
+            and all(slots.get(name) is value for slots, name, value in self._slots)
+            and self._now() == self._then
+        )
+
+    def _now(self) -> tuple[list[Any], ...]:
+        """Return what may change in modules and tensors that stay; every hook has its number."""
+        hooks = chain(self._hooked, *map(HOOKS_OF_TENSORS, self._leaves))
+        return (
+            [*map(TRAINING, self._modules)],
+            [*chain.from_iterable(map(VALUES, filter(None, self._parts)))],
+            [*chain.from_iterable(filter(None, hooks))],
+            [*map(NBYTES, self._held)],
+            [*map(Tensor.stride, self._held)],
+            [*map(OF_LEAVES, self._leaves)],
         )
 
     def changed(self) -> str:
         """Say what is not as it was recorded."""
         name = self._python.changed()
         if name is None:
-            return "parameters, buffers, modules or training modes"
+            return "parameters, buffers, modules, their hooks or training modes"
         return f"values that model and guide read, such as {name!r},"
 
 

@@ -387,9 +387,12 @@ def test_an_object_among_the_arguments_may_change_so_steps_are_pyros() -> None:
     assert len(caught) == 1
 
 
-def test_a_model_that_sets_the_seed_is_pyros() -> None:
+@pytest.mark.parametrize("seed", [torch.manual_seed, pyro.set_rng_seed])
+def test_a_model_that_sets_the_seed_is_pyros(seed: Callable[[int], Any]) -> None:
+    """By whatever name it has the function."""
+
     def shift(mean: Tensor) -> Tensor:
-        torch.manual_seed(7)
+        seed(7)
         return mean + torch.randn(())
 
     make = lambda: (shift, lambda n: None)  # noqa: E731
