@@ -20,11 +20,11 @@ from pyro_bvae.priors import NormalPrior
 from pyro_bvae.training import recording
 
 LATENTS = 10
-NO_PYTHAE = "pythae is not installed, so it is left out: pip install pythae"
+NO_PYTHAE = "pythae is not installed, so it is left out: pip install -e .[bench]"
 
 
 class Job(NamedTuple):
-    """Networks, data `[data, *shape]`, the batch, β, the learning rate, steps of a timed block."""
+    """Networks, data `[data, *shape]`, batch, β, learning rate, steps of a timed block, device."""
 
     encoder: Callable[[], nn.Module]
     decoder: Callable[[], nn.Module]
@@ -33,6 +33,7 @@ class Job(NamedTuple):
     beta: float
     lr: float
     block: int
+    device: str = "cpu"
 
 
 def small() -> Job:
@@ -53,18 +54,25 @@ def conv() -> Job:
 JOBS = {"small": small, "conv": conv}
 
 
+def job_of(name: str, device: str) -> Job:
+    """Return a job on a device; away from a CPU its blocks are longer, since steps are faster."""
+    job = JOBS[name]()
+    return job if device == "cpu" else job._replace(device=device, block=max(job.block, 100))
+
+
 def images(job: Job) -> Tensor:
     """Return binary data, ten batches of them."""
-    return (torch.rand(10 * job.batch, *job.shape) < 0.2).float()
+    return (torch.rand(10 * job.batch, *job.shape) < 0.2).float().to(job.device)
 
 
 def vae_of(job: Job) -> VAE:
     """Return the β-VAE as this package has it."""
-    return VAE(
+    vae = VAE(
         prior=NormalPrior(LATENTS),
         likelihood=BernoulliLikelihood(job.decoder()),
         posterior=MeanFieldPosterior(job.encoder(), latents=LATENTS),
     )
+    return vae.to(job.device)
 
 
 def as_others_write(job: Job) -> Job:
@@ -112,7 +120,7 @@ def steps_of(job: Job, data: Tensor, step: Callable[[Tensor], object]) -> Block:
 
     def block() -> None:
         for _ in range(job.block):
-            step(data[torch.randint(len(data), (job.batch,))])
+            step(data[torch.randint(len(data), (job.batch,), device=data.device)])
 
     return block
 
@@ -127,7 +135,7 @@ def by_hand(job: Job, data: Tensor, *, how: str, bf16: bool = False) -> Block:
             "compiled step" of the optimiser too.
         bf16: whether the networks run in bfloat16.
     """
-    net = ByHand(job)
+    net = ByHand(job).to(job.device)
     fused = how in ("fused", "compiled")
     lr = torch.tensor(job.lr) if how == "compiled step" else job.lr
     optimiser = torch.optim.Adam(net.parameters(), lr=lr, fused=fused)
@@ -136,7 +144,7 @@ def by_hand(job: Job, data: Tensor, *, how: str, bf16: bool = False) -> Block:
 
     def step(x: Tensor) -> float:
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        with torch.autocast(job.device, torch.bfloat16, enabled=bf16):
             loss = loss_of(x)
         loss.backward()
         update()
@@ -185,7 +193,7 @@ def pythae(job: Job, data: Tensor) -> Block:
     settings = BaseTrainerConfig(
         output_dir=tempfile.gettempdir(),
         per_device_train_batch_size=job.batch,
-        no_cuda=True,
+        no_cuda=job.device == "cpu",
         learning_rate=job.lr,
     )
     trainer = BaseTrainer(
@@ -230,9 +238,9 @@ def with_torchs_convolutions(trainer: Callable[[Pause], None]) -> Callable[[Paus
     return train
 
 
-def trainers(name: str) -> dict[str, Callable[[Pause], None]]:
+def trainers(name: str, device: str) -> dict[str, Callable[[Pause], None]]:
     """Return every trainer of a job: each trains for ever, and pauses after every block."""
-    job = JOBS[name]()
+    job = job_of(name, device)
     data = images(job)
 
     def ours(**options: Any) -> Callable[[Pause], None]:
