@@ -104,7 +104,7 @@ class PythonState:
             (number, name)
             for number, each in enumerate(self._objects)
             for name in sorted(each.named(self._named, anything=self._anything))
-            if (number, name) not in done
+            if (number, name) not in done and name not in ASIDE | BUILDING
         ]:
             done.update(found)
             for number, name in found:
@@ -131,7 +131,7 @@ class PythonState:
             self._note(own, name, each.depth, absent=True)
         for mapping in classes:
             value = mapping.get(name)
-            if isinstance(value, MemberDescriptorType):
+            if isinstance(value, MemberDescriptorType) and each.value is not None:
                 mapping = Read(partial(value.__get__, each.value))
             self._note(mapping, name, each.depth)
 

@@ -364,11 +364,15 @@ def test_of_a_module_what_no_code_names_does_not_matter():
     class Net(nn.Module):
         rate = 1.0
 
+        def __init__(self):
+            super().__init__()
+            self.drop = nn.Dropout(0.1)
+            self.losses, self.epoch, self.batches = [], 0, iter("abc")
+
         def forward(self, x):
             return self.rate * self.drop(x)
 
     net = Net()
-    net.drop, net.losses, net.epoch, net.batches = nn.Dropout(0.1), [], 0, iter("abc")
     state = state_of(net, modules=[net])
     net.losses.append(1.0)
     net.epoch += 1
