@@ -56,7 +56,8 @@ class Plan:
             why = self.recorded.compile(call.tensors)
         except Exception as error:
             self.uncompilable = True
-            return f"the recorded graph runs uncompiled: {type(error).__name__}: {error}"
+            first = str(error).strip().partition("\n")[0]
+            return f"the recorded graph runs uncompiled: {type(error).__name__}: {first}"
         return why and f"{NOT_CAPTURED}{why}"
 
 

@@ -3,6 +3,12 @@
 from typing import Any
 
 import torch
+from pyro.infer import (
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+)
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.poutine.runtime import am_i_wrapped
@@ -22,6 +28,7 @@ from pyro_bvae.training.terms_svi import TermsSVI
 from pyro_bvae.types import PyroFunction
 
 MODES = ("auto", "eager", "recorded", "compiled")
+TRACED = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 SHORT_LIVED = 32
 UNLIKE_PYRO = (
     "a recorded step was not what pyro.infer.SVI's is: something around model, guide, objective or "
@@ -120,6 +127,7 @@ class CompiledSVI(TermsSVI):
         **kwargs: Any,
     ) -> None:
         super().__init__(model, guide, optim, loss, loss_and_grads, **kwargs)
+        self._is_traced = isinstance(loss, TRACED)
         self._steps = steps
         self.mode = mode
         self.fallback: str | None = None
@@ -161,6 +169,9 @@ class CompiledSVI(TermsSVI):
     def _take_now(self, args: Any, kwargs: Any) -> Taken:
         if self._current == "eager" or am_i_wrapped() or not torch.is_grad_enabled():
             return self._eager(self._unplanned, args, kwargs)
+        if self._is_traced:
+            taken = self._eager(self._unplanned, args, kwargs)
+            return self._fall_back(taken, "the loss is one that torch.jit has traced already")
         try:
             call = Call.of(args, kwargs)
         except TypeError as error:

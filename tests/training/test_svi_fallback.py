@@ -2,11 +2,13 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from typing import Any
 
+import pyro
 import pytest
 import torch
-from pyro.infer import Trace_ELBO
+from pyro.infer import SVI, JitTrace_ELBO, Trace_ELBO
 from torch import Tensor, nn
 
 from pyro_bvae import VAE, fit
@@ -31,6 +33,23 @@ def test_wrong_arguments_are_pyros_error_and_no_reason_to_fall_back(after: int) 
         svi.step(torch.randn(4, 2), {1, 2})
     assert svi.fallback is None
     svi.step(torch.randn(4, 2))
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_loss_that_torch_jit_traces_is_left_to_it() -> None:
+    data = torch.randn(4, 2)
+    loss = JitTrace_ELBO(ignore_jit_warnings=True)
+
+    def losses(svi: Callable[..., SVI]) -> list[float]:
+        pyro.clear_param_store()
+        pyro.set_rng_seed(0)
+        trainer = svi(*regression(), ADAM(), loss)
+        return [trainer.step(data) for _ in range(5)]
+
+    with pytest.warns(FallbackWarning, match=r"torch\.jit") as said:
+        mine = losses(Recorded)
+    assert len([w for w in said if w.category is FallbackWarning]) == 1
+    assert mine == losses(SVI)
 
 
 class Halving(nn.Module):
