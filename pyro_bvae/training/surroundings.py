@@ -166,7 +166,8 @@ class Surroundings:
         self._modules = list(modules)
         self._parts = [m._modules for m in modules]
         self._hooked = [hooks for m in modules for hooks in HOOKS_OF_MODULES(m)]
-        self._held = [tensor for tensor in held.values() if tensor.layout == torch.strided]
+        tensors = [each for each in held.values() if isinstance(each, Tensor)]
+        self._held = [tensor for tensor in tensors if tensor.layout == torch.strided]
         shown = {id(p) for p in parameters.values()}
         self._leaves = [t for t in self._held if id(t) in shown or isinstance(t, nn.Parameter)]
         self._then = self._now()

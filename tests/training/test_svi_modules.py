@@ -196,3 +196,16 @@ def test_the_gradient_of_a_frozen_network_is_no_evidence(mode: str) -> None:
     mine = run(lambda: example, partial(CompiledSVI, mode=mode))
     assert_equal(mine, run(lambda: example, SVI))
     assert mine[0].shape == (STEPS,)
+
+
+def test_a_generator_of_the_users_own_is_recorded() -> None:
+    def make() -> Example:
+        generator = torch.Generator().manual_seed(3)
+
+        def model(x: Tensor) -> None:
+            mean = pyro.param("mean", torch.zeros(2)) + torch.randn(2, generator=generator)
+            pyro.sample("x", dist.Normal(mean, 1.0).to_event(2), obs=x)
+
+        return Example(model, lambda x: None, lambda: (torch.randn(4, 2),))
+
+    assert_equal(run(make, Recorded), run(make, SVI))
