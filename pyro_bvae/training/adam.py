@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import increment_version
 from torch.fx import Graph, GraphModule
 from torch.optim import Optimizer
 
@@ -42,6 +43,15 @@ class AdamUpdate(Update):
     def key(cls, parameter: Tensor, state: dict[str, Any], group: Group) -> tuple[Any, ...]:
         """Adam's bias correction depends on the step count."""
         return (*super().key(parameter, state, group), float(state["step"]))
+
+    def advance(self) -> None:
+        """Count the step where that can be seen without waiting for the tensors' device."""
+        increment_version([state["step"] for state in self.states])
+        super().advance()
+
+    def counts(self) -> list[int]:
+        """How many times the steps were changed."""
+        return [state["step"]._version for state in self.states]
 
     def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
         """Update in place."""
@@ -109,7 +119,7 @@ def adam_(
         squares = largest
     step = steps[0].to(torch.float64)
     root = torch.pow(1 - torch.pow(beta2, step), torch.full_like(step, 0.5))
-    size = lr / (1 - torch.pow(beta1, step))
+    size = lr / (1 - torch.pow(beta1, step)).to(lr.dtype)
     denominators = list(torch._foreach_sqrt(squares))
     torch._foreach_div_(denominators, root.to(parameters[0].dtype))
     torch._foreach_add_(denominators, eps)

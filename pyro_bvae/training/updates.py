@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import partial
-from operator import itemgetter
+from operator import itemgetter, sub
 from typing import Any
 
 import torch
@@ -48,9 +48,11 @@ class Update(ABC):
         self._shares_rate = isinstance(lr, Tensor) and lr.device == device
         self._last: float | Tensor | None = None
         scalar = partial(torch.ones, (), dtype=torch.float64, device=device)
-        self.rate = lr if self._shares_rate else scalar()
+        precision = lr.dtype if isinstance(lr, Tensor) else torch.float64
+        self.rate = lr if self._shares_rate else scalar(dtype=precision)
         momentum, *self._others = self._inertia(self.groups[0])
         self.momentum: float | Tensor = scalar() if moves else momentum
+        self._began = self.counts()
 
     @classmethod
     def key(cls, parameter: Tensor, state: dict[str, Any], group: Group) -> tuple[Any, ...]:
@@ -72,15 +74,21 @@ class Update(ABC):
         """Undo what `advance` changed in the optimiser, after a step that failed: here nothing."""
 
     def is_current(self) -> bool:
-        """Whether the optimiser still has the hyper-parameters that were recorded."""
+        """Whether hyper-parameters are those recorded, and all have gone as many steps on."""
         lr, shared = self.groups[0]["lr"], self._shares_rate
         if shared and lr is not self.rate:
+            return False
+        if len(set(map(sub, self.counts(), self._began))) > 1:
             return False
         return all(
             (group["lr"] is lr or (not shared and group["lr"] == lr))
             and self._read(group) == self._expected
             for group in self.groups_once
         ) and (not isinstance(self.momentum, Tensor) or self._move_together())
+
+    def counts(self) -> list[int]:
+        """A number of each parameter's state that rises with its steps; none if no step counts."""
+        return []
 
     @abstractmethod
     def apply(self, parameters: list[Tensor], grads: list[Tensor], states: list[Any]) -> None:
@@ -146,6 +154,10 @@ class ClippedAdamUpdate(Update):
         step = self.states[0]["step"]
         corrections = math.sqrt(1 - beta2**step), 1 - beta1**step
         self._set(self.groups[0]["lr"] * corrections[0] / corrections[1])
+
+    def counts(self) -> list[int]:
+        """The steps."""
+        return [state["step"] for state in self.states]
 
     def rewind(self) -> None:
         """Take the count and the decay back."""

@@ -109,6 +109,10 @@ OPTIMISERS: dict[str, Callable[[], Any]] = {
     "Adam, clipped": lambda: pyro.optim.Adam({"lr": 0.01}, {"clip_norm": 1.0, "clip_value": 0.5}),
     "Adam, per parameter": lambda: pyro.optim.Adam(per_parameter),
     "Adam, tensor lr": lambda: pyro.optim.Adam({"lr": torch.tensor(0.01)}),
+    "AdamW, tensor lr in single precision": lambda: pyro.optim.AdamW(
+        {"lr": torch.tensor(0.01, dtype=torch.float32)}
+    ),
+    "ClippedAdam, tensor lr": lambda: pyro.optim.ClippedAdam({"lr": torch.tensor(0.01)}),
     "ClippedAdam": lambda: pyro.optim.ClippedAdam({"lr": 0.01, "lrd": 0.9, "clip_norm": 0.3}),
     "ClippedAdam, centred": lambda: pyro.optim.ClippedAdam(
         {"lr": 0.01, "centered_variance": True, "weight_decay": 0.1}
