@@ -77,6 +77,11 @@ class CapacityELBO(Objective):
                 f"{type(capacity).__name__}"
             )
 
+    @property
+    def schedules(self) -> dict[str, Schedule]:
+        """Return the schedule, under the name of the argument, if there is one."""
+        return {} if self.schedule is None else {"capacity": self.schedule}
+
     def advance(self, step: int) -> None:
         """Set the capacity to its schedule's value; ValueError if negative or not finite."""
         if self.schedule is not None:

@@ -21,7 +21,6 @@ from pyro_bvae.training.callbacks import Callback, check_callbacks
 from pyro_bvae.training.critic import CriticSVI, critic_adam, trainer
 from pyro_bvae.training.distributed import current_group
 from pyro_bvae.training.gradients import Gradients
-from pyro_bvae.training.history import as_arrays
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.optimisers import OptimiserFactory
@@ -224,7 +223,9 @@ def fit(
             group=group,
         )
         optims = {"optim": optim, "critic_optim": critic_optim, "lr_schedule": lr_schedule}
-        settings = settings_of(loop, **optims, steps=steps, compile=compile, precision=precision)
+        words: dict[str, Any] = {"steps": steps, "compile": compile, "precision": precision}
+        with loop.moving.as_begun(state and state["loop"]["moving"]):
+            settings = settings_of(loop, **optims, **words)
     session = Session(loop, callbacks, settings=settings, files=files)
     session.start(state, overwrite=overwrite, resume=resume)
     on_cpu = loop.device is None or loop.device.type == "cpu"
@@ -233,7 +234,7 @@ def fit(
         interrupted = bool(asked) and loop.step < steps and not session.stopped
         if moving is not None:
             moving.put_in_place()
-    return Fit(pair, as_arrays(session.rows), loop.step, session.seconds(), interrupted)
+    return Fit(pair, session.history(), loop.step, session.seconds(), interrupted)
 
 
 def _checked(pair: PairLike, objective: Any, mode: str) -> Objective:

@@ -70,6 +70,10 @@ class Window:
         self._count = 0
         return self._named(rows.mean(0))
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of the values that were added."""
+        return {name: tuple(shape) for name, shape in self._shapes.items()}
+
     def state(self) -> State:
         """Return the steps since the last record, and the last step before it."""
         rows = None if self._rows is None else self._rows[: self._count]
@@ -94,9 +98,18 @@ class Window:
         }
 
 
-def as_arrays(rows: list[Values]) -> dict[str, np.ndarray]:
-    """Stack the rows of a history: `[rows]` for numbers, `[rows, n]` for lists."""
-    return {name: np.array([row[name] for row in rows]) for name in (rows[0] if rows else {})}
+def as_arrays(
+    rows: list[Values], shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> dict[str, np.ndarray]:
+    """Stack the rows of a history: `[rows]` for numbers, `[rows, n]` for lists.
+
+    Args:
+        rows: of the history.
+        shapes: of the values that a row has, for where there is none yet.
+    """
+    if not rows:
+        return {name: np.empty((0, *shape)) for name, shape in (shapes or {}).items()}
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def _is_number(value: object) -> bool:

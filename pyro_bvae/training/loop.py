@@ -18,8 +18,15 @@ from pyro_bvae.training.callbacks import Record
 from pyro_bvae.training.distributed import Group
 from pyro_bvae.training.evaluate import evaluate
 from pyro_bvae.training.history import NonFiniteLossError, Values, Window
+from pyro_bvae.training.moving import Moving
 from pyro_bvae.training.moving_average import MovingAverage
-from pyro_bvae.training.names import constraints_of, modules_of, named_tensors, restore
+from pyro_bvae.training.names import (
+    constraints_of,
+    kept_on_error,
+    modules_of,
+    named_tensors,
+    restore,
+)
 from pyro_bvae.training.optimiser_state import load_optimiser_state, optimiser_state
 from pyro_bvae.training.optimisers import check_rate
 from pyro_bvae.training.parameters import parameters_in
@@ -64,6 +71,7 @@ class Loop:
         self.svi, self.objective, self.beta = svi, objective, beta
         self.batches, self.seed, self.every = batches, seed, every
         self.rates, self.average, self.group = rates, average, group or Group()
+        self.moving = Moving(beta, objective)
         self.step = 0
         self.window = Window(every)
         check_arguments(pair, source)
@@ -148,6 +156,7 @@ class Loop:
             "tensors": tensors,
             "constraints": constraints_of(tensors),
             "optimiser": optimiser_state(self.svi.optim, tensors),
+            "moving": self.moving.state(),
             "rates": None if self.rates is None else self.rates.state(),
             "average": None if self.average is None else self.average.state(tensors),
             "objective": self.objective.state() if isinstance(self.objective, Stateful) else None,
@@ -158,7 +167,12 @@ class Loop:
         """Bring a state back, before `records`; ValueError if it is of another pair or optim."""
         known = self._parameters()
         tensors = named_tensors(self.pair, self.modules, known.values())
-        tensors = restore(tensors, state["tensors"], state["constraints"])
+        with kept_on_error([*tensors.values(), *self.moving.tensors.values()]):
+            self._load(state, known, restore(tensors, state["tensors"], state["constraints"]))
+
+    def _load(
+        self, state: State, known: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
+    ) -> None:
         load_optimiser_state(self.svi.optim, state["optimiser"], tensors)
         if self.rates is not None:
             self.rates.load_state(state["rates"])
@@ -166,6 +180,7 @@ class Loop:
             self.average.load_state(state["average"], tensors)
         self.svi.parameters = known
         self.batches.load_state(state["batches"])
+        self.moving.load_state(state["moving"])
         own = state["processes"][self.group.rank]
         self.window.load_state(own["window"], device=self.device)
         if isinstance(self.objective, Stateful):
@@ -175,6 +190,7 @@ class Loop:
         self.step, self._random = state["step"], own["random"]
         self.beta.advance(max(self.step - 1, 0))
         self.objective.advance(max(self.step - 1, 0))
+        self.moving.check(state["moving"], step=self.step)
 
     @torch.no_grad()
     def _parameters(self) -> Mapping[str, Tensor]:
@@ -203,6 +219,12 @@ class Loop:
             self.rates.step()
         if self.average is not None:
             self.average.add(self.svi.parameters.values())
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return what a record of the steps so far would have, and in which shapes."""
+        row: dict[str, tuple[int, ...]] = dict.fromkeys(("step", *self.beta.read()), ())
+        names = ("validation_loss", "validation_elbo") if self.held_out is not None else ()
+        return row | self.window.shapes() | dict.fromkeys(names, ())
 
     def _row(self, number: int) -> Values:
         measured = self.window.read(step=number, average=self.group.average)

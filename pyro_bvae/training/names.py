@@ -1,6 +1,7 @@
 """Names that another process gives the same tensors: what a checkpoint calls them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import pyro
@@ -57,6 +58,19 @@ def constraints_of(tensors: Mapping[str, Tensor]) -> dict[str, list[Any] | None]
     known = pyro.get_param_store().get_state()["constraints"]
     stored = [name for name in tensors if name.startswith(STORED)]
     return {name: described(known[name.removeprefix(STORED)]) for name in stored}
+
+
+@contextmanager
+def kept_on_error(tensors: Iterable[Tensor]) -> Iterator[None]:
+    """Put back what these tensors are now, if an error ends what is done to them."""
+    kept = [(tensor, tensor.detach().clone()) for tensor in tensors]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for tensor, value in kept:
+                tensor.copy_(value)
+        raise
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from pyro_bvae.training.files import replace
 from pyro_bvae.training.state import State, plain_tensors
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
-VERSION = 3
+VERSION = 4
 SETTINGS, HISTORY, CHECKPOINTS = "settings.json", "history.json", "checkpoints"
 
 

@@ -6,11 +6,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from pyro_bvae.training.callbacks import Callback, Record, load_states, stateful
 from pyro_bvae.training.distributed import Meetings
-from pyro_bvae.training.history import Values
+from pyro_bvae.training.history import Values, as_arrays
 from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.outputs import Outputs
 from pyro_bvae.training.pace import Pace
@@ -139,6 +140,10 @@ class Session:
                 if self.stopped or self._ending:
                     break
 
+    def history(self) -> dict[str, np.ndarray]:
+        """Return the rows as arrays, empty ones where there is none yet."""
+        return as_arrays(self.rows, self.loop.shapes())
+
     def seconds(self) -> float:
         """Return how long the run has taken, in all processes that worked on it."""
         return self._before + time.perf_counter() - self._start
@@ -147,6 +152,7 @@ class Session:
         """Keep a record, write what there is if it is time, and call the callbacks."""
         self.rows.append(record.values)
         self.stopped = self.group.from_first(lambda: self._show(record))
+        self.loop.moving.share(self.group)
 
     def _open(self, *, go_on: bool, overwrite: bool, resume: bool) -> None:
         if self.files is None:
@@ -231,8 +237,8 @@ class Session:
         self._before = state["seconds"]
         if self._outputs:
             self._outputs.load(self.rows)
-        self.group.from_first(lambda: load_states(self.callbacks, state["callbacks"]))
         self.loop.load_state(state["loop"])
+        self.group.from_first(lambda: load_states(self.callbacks, state["callbacks"]))
 
     def _weights(self) -> Mapping[str, Tensor]:
         """Return the module's state, or the parameters that the pair showed to Pyro."""
