@@ -38,12 +38,11 @@ def test_wrong_arguments_are_pyros_error_and_no_reason_to_fall_back(after: int) 
 @pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
 def test_a_loss_that_torch_jit_traces_is_left_to_it() -> None:
     data = torch.randn(4, 2)
-    loss = JitTrace_ELBO(ignore_jit_warnings=True)
 
     def losses(svi: Callable[..., SVI]) -> list[float]:
         pyro.clear_param_store()
         pyro.set_rng_seed(0)
-        trainer = svi(*regression(), ADAM(), loss)
+        trainer = svi(*regression(), ADAM(), JitTrace_ELBO(ignore_jit_warnings=True))
         return [trainer.step(data) for _ in range(5)]
 
     with pytest.warns(FallbackWarning, match=r"torch\.jit") as said:
