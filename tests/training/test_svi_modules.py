@@ -203,7 +203,7 @@ def test_a_generator_of_the_users_own_is_recorded() -> None:
         generator = torch.Generator().manual_seed(3)
 
         def model(x: Tensor) -> None:
-            mean = pyro.param("mean", torch.zeros(2)) + torch.randn(2, generator=generator)
+            mean = pyro.param("mean", torch.zeros(2)) + torch.randn(4, 2, generator=generator)
             pyro.sample("x", dist.Normal(mean, 1.0).to_event(2), obs=x)
 
         return Example(model, lambda x: None, lambda: (torch.randn(4, 2),))
