@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
+from functools import cache
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -97,8 +99,15 @@ def place(value: Any) -> Any:
 
 
 def is_own(value: Any) -> bool:
-    """Whether a function, class or Python module is none of a library's."""
-    return package(value) not in LIBRARIES
+    """Whether a function, class or Python module is none of a library's: of none installed."""
+    return not _is_library(package(value))
+
+
+@cache
+def _is_library(name: str) -> bool:
+    file = getattr(sys.modules.get(name), "__file__", None) or ""
+    installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
+    return name in LIBRARIES or (bool(installed) and name != HERE[:-1])
 
 
 def is_here(value: Any) -> bool:
