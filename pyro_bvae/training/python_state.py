@@ -59,8 +59,8 @@ class PythonState:
     if the functions themselves move it on; other iterators cannot be compared, so with one around
     them functions are never what they were. Of containers of more than 256 elements only identity
     and length count. Not looked at are what is more than three objects away, attributes that are
-    not there yet, files, what installed packages keep to themselves, and methods by which objects are
-    copied, printed or, unless functions name their class, built.
+    not there yet, files, what installed packages keep to themselves, and methods by which objects
+    are copied, printed or, unless functions name their class, built.
 
     Args:
         functions: model and guide.
