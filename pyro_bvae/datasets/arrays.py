@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from pyro_bvae.datasets.factors import FactorDataset
 
@@ -85,6 +85,11 @@ def _by_kind(data: Any) -> Source:
                 f"data: expected a tensor or an array, got {type(data).__name__}; pass its "
                 f"{convert}()."
             )
+    if isinstance(data, DataLoader):
+        raise TypeError(
+            "data: expected data, of which batches are drawn here, got a DataLoader; pass "
+            "loader.dataset, and batch_size= beside it"
+        )
     sized = hasattr(data, "__len__") and hasattr(data, "__getitem__")
     if not sized or isinstance(data, IterableDataset | list | str | dict):
         raise TypeError(

@@ -209,7 +209,9 @@ def _check_reparameterised(name: str, site: Any) -> None:
     if not getattr(site["fn"], "has_rsample", False):
         raise ValueError(
             f"guide: site {name!r} draws from {type(site['fn']).__name__}, which has no "
-            "reparameterised draws; use pyro.infer.TraceGraph_ELBO or TraceEnum_ELBO for it"
+            "reparameterised draws; train such a pair by CompiledSVI(model, guide, optim, "
+            "loss=TraceGraph_ELBO()), or TraceEnum_ELBO() where it is enumerated; for classes "
+            "there is SemiSupervisedVAE"
         )
 
 

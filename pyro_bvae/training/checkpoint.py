@@ -50,7 +50,7 @@ class Checkpoints:
         superseded = [old for old in others if _step(old) >= step]
         older = [old for old in others if _step(old) < step]
         for old in superseded + older[self.keep - 1 :]:
-            old.unlink()
+            _remove(old)
         return path
 
     def newest(self) -> State | None:
@@ -87,7 +87,7 @@ class Checkpoints:
         """Remove newer ones, and what a killed process left of one that it was writing."""
         newer = [path for path in self._paths() if _step(path) > step]
         for path in (*newer, *self.folder.glob(".step-*.part")):
-            path.unlink()
+            _remove(path)
 
     def _paths(self) -> list[Path]:
         """The files, newest first."""
@@ -97,6 +97,8 @@ class Checkpoints:
 
 def read(path: Path) -> State:
     """Read one checkpoint. Raises: ValueError if it is damaged or something else."""
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a file, got a directory or a link to nothing")
     name, content = NAME.fullmatch(path.name), path.read_bytes()
     if name is None or name[2] != _hash(content):
         raise ValueError(f"{path}: expected the checkpoint that its name tells of, got other bytes")
@@ -104,6 +106,14 @@ def read(path: Path) -> State:
         return from_bytes(content)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a directory that has its name: OSError if there is something in it."""
+    if path.is_dir() and not path.is_symlink():
+        path.rmdir()
+    else:
+        path.unlink()
 
 
 def _hash(content: bytes) -> str:

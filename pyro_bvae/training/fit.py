@@ -25,7 +25,7 @@ from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.moving_average import MovingAverage
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.precision import prepared
-from pyro_bvae.training.rates import Rates, ScheduleFactory
+from pyro_bvae.training.rates import Rates, ScheduleFactory, check_unscheduled
 from pyro_bvae.training.run import Run
 from pyro_bvae.training.session import Session, run_files
 from pyro_bvae.training.settings import check_seed, settings_of
@@ -182,7 +182,8 @@ def fit(
     with group.agreeing():
         steps, seed = check_count(steps, "steps"), check_seed(seed)
         callbacks = check_callbacks(callbacks)
-        files = run_files(run, overwrite=overwrite, resume=resume, keep=keep)
+        check_unscheduled(optim)
+    files = group.from_first(lambda: run_files(run, overwrite=overwrite, resume=resume, keep=keep))
     state = group.from_first(lambda: files.newest_state() if files and resume else None)
     with group.agreeing():
         if every is None:

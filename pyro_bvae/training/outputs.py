@@ -69,5 +69,5 @@ class Outputs:
         self._waits = True
         loss = cast(float, row["validation_loss" if "validation_loss" in row else "loss"])
         is_best = loss <= self._lowest
-        self._lowest = min(loss, self._lowest)
+        self._lowest = loss if is_best else self._lowest
         return is_best

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pyro.optim import PyroOptim
+from pyro.optim.lr_scheduler import PyroLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
@@ -116,6 +117,15 @@ class Rates:
                     "same, or start another run"
                 )
         self._scheduler.load_state_dict(state["state"])
+
+
+def check_unscheduled(optim: Any) -> None:
+    """Raise TypeError if a Pyro optimiser has a schedule, which its user has to step."""
+    if isinstance(optim, PyroLRScheduler):
+        raise TypeError(
+            f"optim: expected one without a schedule of its own, got {described(optim)}, which fit "
+            "would never step; give fit the schedule as lr_schedule="
+        )
 
 
 def _classes(scheduler: LRScheduler) -> str:

@@ -16,11 +16,10 @@ from pyro_bvae.training.loop import Loop
 from pyro_bvae.training.outputs import Outputs
 from pyro_bvae.training.pace import Pace
 from pyro_bvae.training.run import VERSION, Run
-from pyro_bvae.training.settings import check_alike, check_settings
+from pyro_bvae.training.settings import check_alike, check_settings, check_states
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State, plain_tensors
-from pyro_bvae.training.words import told
 
 SECONDS = 5.0
 SHARE = 0.05
@@ -94,7 +93,7 @@ class Session:
         """
         check_alike(self.group.gathered(self.settings))
         self.settings["callbacks"] = self.group.from_first(
-            lambda: [told(callback) for callback in stateful(self.callbacks)] if self.files else []
+            lambda: check_states(self.callbacks) if self.files else []
         )
         if state is not None:
             check_settings(state["settings"], self.settings, step=state["loop"]["step"])

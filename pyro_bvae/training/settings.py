@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
+from pyro_bvae.training.callbacks import Callback, stateful
 from pyro_bvae.training.fingerprint import fingerprint
-from pyro_bvae.training.words import described
+from pyro_bvae.training.state import to_bytes
+from pyro_bvae.training.words import described, told
 
 if TYPE_CHECKING:
     from pyro_bvae.training.loop import Loop
@@ -77,6 +79,28 @@ def check_settings(before: Mapping[str, Any], now: Mapping[str, Any], *, step: i
         raise ValueError(
             f"steps: the run has taken {step} already, got {now['steps']}; give at least as many"
         )
+
+
+def check_states(callbacks: Sequence[Callback]) -> list[str]:
+    """Return callbacks that have a state in words; TypeError if it cannot be written.
+
+    One that fails to tell its state is asked again when it is needed.
+
+    >>> from pyro_bvae.training import EarlyStopping
+    >>> check_states([EarlyStopping(patience=2, monitor="loss")])
+    ["pyro_bvae.training.callbacks.EarlyStopping(patience=2, monitor='loss', margin=0.0)"]
+    """
+    for callback in stateful(callbacks):
+        try:
+            state = callback.state()
+        except Exception:
+            continue
+        try:
+            to_bytes(state)
+        except TypeError as error:
+            place = next(n for n, other in enumerate(callbacks) if other is callback)
+            raise TypeError(f"callbacks[{place}].state(): {error}") from error
+    return [told(callback) for callback in stateful(callbacks)]
 
 
 def check_alike(found: Sequence[Mapping[str, Any]], *, what: str = "settings") -> None:

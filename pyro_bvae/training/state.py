@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from types import NoneType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -19,7 +20,8 @@ TEXT = "json"
 class Stateful(Protocol):
     """Something that must be as it was when training goes on: a callback, an objective.
 
-    A state is made of tensors, numbers, strings, booleans and None, in lists, tuples and dicts.
+    A state is made of tensors, numbers, strings, booleans and None, in lists, tuples and dicts,
+    whose keys are strings, numbers, None or tuples of these.
     """
 
     def state(self) -> State: ...  # noqa: D102
@@ -86,13 +88,27 @@ def _packed(value: State, path: str, tensors: dict[str, Tensor]) -> Any:
         items = [_packed(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
         return {TUPLE: items} if isinstance(value, tuple) else items
     if isinstance(value, Mapping):
-        pairs = [[key, _packed(item, f"{path}/{key}", tensors)] for key, item in value.items()]
+        pairs = [
+            [_packed_key(key, path), _packed(item, f"{path}/{key}", tensors)]
+            for key, item in value.items()
+        ]
         plain = all(isinstance(key, str) and not key.startswith("$") for key, _ in pairs)
         return dict(pairs) if plain else {DICT: pairs}
     raise TypeError(
         f"{path}: expected a state of tensors, numbers, strings, lists and dicts, got "
         f"{type(value).__name__}; state() must return what can be written without pickle"
     )
+
+
+def _packed_key(key: Any, path: str) -> Any:
+    """Return a key as JSON, such that it is read as it was."""
+    parts = key if isinstance(key, tuple) else (key,)
+    if not all(isinstance(k, np.generic | bool | int | float | str | NoneType) for k in parts):
+        raise TypeError(
+            f"{path}: expected keys that are strings, numbers, None or tuples of these, got "
+            f"{key!r}; state() must return what can be written without pickle"
+        )
+    return _packed(key, path, {})
 
 
 def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> State:
@@ -106,5 +122,5 @@ def _unpacked(value: Any, tensors: Mapping[str, Tensor]) -> State:
         case {"$tuple": items}:
             return tuple(_unpacked(item, tensors) for item in items)
         case {"$dict": pairs}:
-            return {key: _unpacked(item, tensors) for key, item in pairs}
+            return {_unpacked(key, tensors): _unpacked(item, tensors) for key, item in pairs}
     return {key: _unpacked(item, tensors) for key, item in value.items()}

@@ -27,7 +27,7 @@ tensors = st.builds(
     st.lists(st.integers(0, 3), max_size=3),
     st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.int64, torch.bool]),
 )
-keys = st.text() | st.integers()
+keys = st.text() | st.integers() | st.tuples(st.integers(), st.text())
 states = st.recursive(
     plain | tensors,
     lambda inner: st.lists(inner) | st.dictionaries(keys, inner) | st.tuples(inner, inner),
@@ -67,6 +67,11 @@ def test_every_flipped_bit_of_a_checkpoint_is_noticed(tmp_path_factory, data):
 def test_what_would_need_pickle_is_refused(value):
     with pytest.raises(TypeError, match="written without pickle"):
         to_bytes(value)
+
+
+def test_keys_that_cannot_be_written_are_refused_with_their_place():
+    with pytest.raises(TypeError, match=r"state/seen: expected keys that are strings, .*frozenset"):
+        to_bytes({"seen": {frozenset({1}): 2}})
 
 
 def two_groups(parameters):

@@ -98,3 +98,12 @@ def test_the_best_weights_are_those_of_their_record_though_writing_failed(tmp_pa
     weights["a"].zero_()
     outputs.write_waiting()
     assert run.read_weights(best=True)["a"].tolist() == [1.0, 1.0]
+
+
+def test_a_record_without_a_number_is_never_the_best(tmp_path):
+    run = Run(tmp_path)
+    outputs = Outputs(run, share=0.05)
+    for loss in (1.0, float("nan"), 5.0, 4.0):
+        outputs.add({"step": 1, "loss": loss}, {"a": torch.tensor([loss])})
+    outputs.write_waiting()
+    assert run.read_weights(best=True)["a"].tolist() == [1.0]

@@ -51,14 +51,38 @@ def test_a_rate_of_zero_that_nothing_raises_is_refused(optim):
     assert_refused_untrained(ValueError, words, optim=optim)
 
 
-def test_a_rate_may_begin_at_zero_where_a_schedule_or_pyros_own_moves_it():
+def test_a_rate_may_begin_at_zero_where_a_schedule_moves_it():
     warm_up = partial(LambdaLR, lr_lambda=lambda step: step / 3)
     vae = small_vae()
     before = weights(vae)
     quiet(vae, X, steps=3, optim=partial(Adam, lr=0.1), lr_schedule=warm_up, **SMALL)
     assert not same(weights(vae), before)
+
+
+def test_a_schedule_of_pyros_which_fit_would_not_step_is_refused():
     arguments = {"optimizer": Adam, "optim_args": {"lr": 0.1}, "lr_lambda": lambda step: step}
-    quiet(small_vae(), X, steps=1, optim=pyro.optim.LambdaLR(arguments), **SMALL)
+    words = "optim: expected one without a schedule of its own, got .*LambdaLR.* as lr_schedule="
+    assert_refused_untrained(TypeError, words, optim=pyro.optim.LambdaLR(arguments))
+
+
+class Remembering:
+    """A callback whose state nothing can write."""
+
+    def __call__(self, record):
+        pass
+
+    def state(self):
+        return {"seen": {frozenset(): 1}}
+
+    def load_state(self, state):
+        pass
+
+
+def test_a_callbacks_state_that_cannot_be_written_is_refused_before_any_step(tmp_path):
+    words = r"callbacks\[1\]\.state\(\): state/seen: expected keys"
+    callbacks = [print, Remembering()]
+    assert_refused_untrained(TypeError, words, callbacks=callbacks, run=tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -295,7 +295,7 @@ def test_a_full_disk_leaves_what_was_saved_and_the_run_can_go_on(tmp_path):
     assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "one bit"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "directory", "link"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(damage, tmp_path):
     begin(tmp_path / "whole")
     for step in (20, 40):
@@ -307,8 +307,14 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(damage, tmp_p
     newest = max((tmp_path / "run/checkpoints").iterdir())
     content = bytearray(newest.read_bytes())
     content[-5] ^= 1
-    kept = {"truncated": 1000, "empty": 0, "one bit": len(content)}[damage]
-    newest.write_bytes(bytes(content[:kept]))
+    newest.unlink()
+    if damage == "directory":
+        newest.mkdir()
+    elif damage == "link":
+        newest.symlink_to(tmp_path / "nowhere")
+    else:
+        kept = {"truncated": 1000, "empty": 0, "one bit": len(content)}[damage]
+        newest.write_bytes(bytes(content[:kept]))
     with pytest.warns(CheckpointWarning, match=f"step-000000020.*{newest.name}") as caught:
         begin(tmp_path / "run", resume=True)
     assert len(caught) == 1
