@@ -223,10 +223,14 @@ def fit(
             average=moving,
             group=group,
         )
-        optims = {"optim": optim, "critic_optim": critic_optim, "lr_schedule": lr_schedule}
-        words: dict[str, Any] = {"steps": steps, "compile": compile, "precision": precision}
+        given: dict[str, Any] = {
+            "optim": optim,
+            "critic_optim": critic_optim,
+            "lr_schedule": lr_schedule,
+        }
+        given |= {"steps": steps, "compile": compile, "precision": precision}
         with loop.moving.as_begun(state and state["loop"]["moving"]):
-            settings = settings_of(loop, **optims, **words)
+            settings = settings_of(loop, **given)
     session = Session(loop, callbacks, settings=settings, files=files)
     session.start(state, overwrite=overwrite, resume=resume)
     on_cpu = loop.device is None or loop.device.type == "cpu"

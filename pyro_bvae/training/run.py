@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from pyro_bvae.training.checkpoint import Checkpoints
 from pyro_bvae.training.files import replace
+from pyro_bvae.training.names import STORED, constraints_of
 from pyro_bvae.training.state import State, plain_tensors
+from pyro_bvae.training.stored import load_weights
 
 WEIGHTS, BEST = "weights.safetensors", "best.safetensors"
 VERSION = 4
+CONSTRAINTS = "constraints"
 SETTINGS, HISTORY, CHECKPOINTS = "settings.json", "history.json", "checkpoints"
 
 
@@ -105,7 +108,10 @@ class Run:
 
     def write_weights(self, weights: Mapping[str, Tensor], *, best: bool = False) -> None:
         """Write named tensors, as the last ones or as the best."""
-        replace(self.path / (BEST if best else WEIGHTS), save(plain_tensors(weights)))
+        words = {CONSTRAINTS: json.dumps(constraints_of(weights))}
+        stored = any(name.startswith(STORED) for name in weights)
+        content = save(plain_tensors(weights), metadata=words if stored else None)
+        replace(self.path / (BEST if best else WEIGHTS), content)
 
     def read_weights(self, *, best: bool = False) -> dict[str, Tensor]:
         """Read named tensors: the last that were written, or those of the best record.
@@ -122,10 +128,16 @@ class Run:
             ) from error
 
     def load_into(self, module: nn.Module, *, best: bool = False) -> None:
-        """Load the run's last or best weights into `module`."""
+        """Load the run's last or best weights into `module`, and what it has by `pyro.param`.
+
+        The latter go to Pyro's parameter store, where they replace those of the same names.
+        """
+        weights = self.read_weights(best=best)
+        with safe_open(self.path / (BEST if best else WEIGHTS), framework="pt") as file:
+            words = (file.metadata() or {}).get(CONSTRAINTS, "{}")
         try:
-            module.load_state_dict(self.read_weights(best=best))
-        except RuntimeError as error:
+            load_weights(module, weights, json.loads(words))
+        except (RuntimeError, ValueError) as error:
             raise ValueError(
                 f"{self.path / (BEST if best else WEIGHTS)}: expected the weights of this "
                 f"{type(module).__name__}, got others: {error}"

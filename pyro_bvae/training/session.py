@@ -20,6 +20,7 @@ from pyro_bvae.training.settings import check_alike, check_settings, check_state
 from pyro_bvae.training.signals import Requests
 from pyro_bvae.training.source import own_randomness
 from pyro_bvae.training.state import State, plain_tensors
+from pyro_bvae.training.stored import weights_of
 
 SECONDS = 5.0
 SHARE = 0.05
@@ -240,6 +241,6 @@ class Session:
         self.group.from_first(lambda: load_states(self.callbacks, state["callbacks"]))
 
     def _weights(self) -> Mapping[str, Tensor]:
-        """Return the module's state, or the parameters that the pair showed to Pyro."""
-        pair = self.loop.pair
-        return pair.state_dict() if isinstance(pair, nn.Module) else self.loop.svi.parameters
+        """Return the module's state, and the parameters that the pair showed to Pyro."""
+        pair, shown = self.loop.pair, self.loop.svi.parameters
+        return weights_of(pair, shown.values()) if isinstance(pair, nn.Module) else shown
