@@ -13,7 +13,7 @@ NAME = re.compile(r"step-(\d+)-([0-9a-f]{16})\.safetensors")
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint is damaged, so training goes on from an older one."""
+    """A file of a run is lost or damaged: training goes on from an older one, or without it."""
 
 
 class Checkpoints:

@@ -6,7 +6,9 @@ from typing import cast
 
 from torch import Tensor
 
+from pyro_bvae.training.checkpoint import CheckpointWarning
 from pyro_bvae.training.history import Values
+from pyro_bvae.training.notices import warn
 from pyro_bvae.training.pace import Pace
 from pyro_bvae.training.run import HISTORY, Run
 from pyro_bvae.training.state import plain_tensors
@@ -58,9 +60,16 @@ class Outputs:
             self._waits = False
 
     def load(self, rows: list[Values]) -> None:
-        """Go on with the run that has these records."""
+        """Go on with the run that has these records; warn if their best weights are lost."""
         for row in rows:
             self._append(row)
+        try:
+            self.files.read_weights(best=True)
+        except (OSError, ValueError) as error:
+            if self._lowest < float("inf"):
+                self._lowest = float("inf")
+                words = "the best weights are of the records from here on"
+                warn(f"{words}: {error}", CheckpointWarning)
 
     def _append(self, row: Values) -> bool:
         """Return whether it has the lowest validation loss, or loss, of all."""

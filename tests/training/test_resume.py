@@ -322,6 +322,18 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(damage, tmp_p
     assert identical(end_state(tmp_path / "whole"), end_state(tmp_path / "run"))
 
 
+@pytest.mark.parametrize("content", [None, b"garbage"])
+def test_best_weights_that_are_lost_are_those_of_the_records_from_there_on(content, tmp_path):
+    begin(tmp_path, steps=21)
+    best = tmp_path / "best.safetensors"
+    best.unlink()
+    if content is not None:
+        best.write_bytes(content)
+    with pytest.warns(CheckpointWarning, match=r"from here on: .*best\.safetensors"):
+        begin(tmp_path, steps=28, resume=True)
+    assert best.read_bytes() == (tmp_path / "weights.safetensors").read_bytes()
+
+
 def test_without_a_whole_checkpoint_nothing_is_begun_anew(tmp_path):
     begin(tmp_path, steps=5)
     for path in (tmp_path / "checkpoints").iterdir():
