@@ -1,14 +1,16 @@
 """What Python functions take from around them: a recording would miss that it changed."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextvars import ContextVar
 from functools import partial
-from types import CodeType, FunctionType, MemberDescriptorType, MethodType, ModuleType
+from operator import attrgetter
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
+from pyro_bvae.training.lookups import Lookups
 from pyro_bvae.training.python_code import (
     attribute_names,
     codes,
@@ -26,6 +28,7 @@ from pyro_bvae.training.python_values import (
     NAMESPACES,
     PLACED,
     VALUES,
+    Cell,
     Place,
     Read,
     attributes,
@@ -37,7 +40,9 @@ from pyro_bvae.training.python_values import (
     place,
     scalar,
 )
-from pyro_bvae.training.python_values import SCALARS as SCALARS
+
+CODE = attrgetter("__code__")
+Entry = tuple[Mapping[str, Any], str, Any, Any, bool]
 
 BUILDING = {"__init__", "__new__", "__post_init__"}
 ASIDE = {
@@ -91,8 +96,8 @@ class PythonState:
         self._contents, self._before = Contents(held), places
         self.places: dict[int, Any] = {}
         self.modules: list[nn.Module] = []
-        self._entries: list[tuple[Mapping[str, Any], str, Any, Any, bool]] = []
-        self._functions: list[tuple[FunctionType, CodeType]] = []
+        self._entries: list[Entry] = []
+        self._functions: list[FunctionType] = []
         self._seen: dict[int, Any] = {}
         self._named: set[str] = set()
         self._anything = False
@@ -109,6 +114,20 @@ class PythonState:
             done.update(found)
             for number, name in found:
                 self._look_up(self._objects[number], name)
+        self._others: list[Entry] = []
+        lies: list[tuple[dict[str, Any], str, Any]] = []
+        read: list[tuple[Callable[[], Any], Any]] = []
+        for each in self._entries:
+            mapping, name, value, _, may_change = each
+            steady = not may_change and value is not MISSING
+            if steady and isinstance(mapping, Cell):
+                read.append((mapping.read, value))
+            elif steady and type(mapping) is dict:
+                lies.append((mapping, name, value))
+            else:
+                self._others.append(each)
+        self._lookups = Lookups(lies, read)
+        self._codes = [*map(CODE, self._functions)]
 
     def is_current(self) -> bool:
         """Whether all of them are what they were."""
@@ -116,13 +135,13 @@ class PythonState:
 
     def changed(self) -> str | None:
         """Return the name of one of them that is not what it was, None if all are."""
-        for mapping, name, old, content, may_change in self._entries:
+        entries = self._others if self._lookups.hold() else self._entries
+        for mapping, name, old, content, may_change in entries:
             now = mapping.get(name, MISSING)
             if (now is not old or may_change) and self._contents.of(now) != content:
                 return name
-        for function, code in self._functions:
-            if function.__code__ is not code:
-                return function.__name__
+        if [*map(CODE, self._functions)] != self._codes:
+            return "__code__"
         return None
 
     def _look_up(self, each: "Place", name: str) -> None:
@@ -221,11 +240,12 @@ class PythonState:
     def _visit_function(self, function: FunctionType, depth: int) -> None:
         if not is_own(function):
             return
-        self._functions.append((function, function.__code__))
+        if not is_here(function):
+            self._functions.append(function)
         self._objects.append(Place(None, ({}, vars(function)), depth + 1, frozenset()))
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         for name, cell in cells:
-            read = Read(partial(getattr, cell, "cell_contents"))
+            read = Cell(cell)
             if name != "__class__":
                 self._note(read, name, depth)
             elif (owner := read.get(name)) is not None:

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from fractions import Fraction
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import CellType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,14 +44,21 @@ class Read(dict[str, Any]):
     """
 
     def __init__(self, read: Callable[[], Any]) -> None:
-        self._read = read
+        self.read = read
 
     def get(self, name: str, missing: Any = None) -> Any:
         """Return the value, or what is asked for if there is none yet."""
         try:
-            return self._read()
+            return self.read()
         except (AttributeError, LookupError, ValueError):
             return missing
+
+
+class Cell(Read):
+    """What a closure's cell holds, as a mapping of whatever name."""
+
+    def __init__(self, cell: CellType) -> None:
+        super().__init__(partial(getattr, cell, "cell_contents"))
 
 
 def attributes(value: Any) -> Mapping[str, Any]:

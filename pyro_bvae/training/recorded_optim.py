@@ -1,7 +1,6 @@
 """Which optimisers become part of a recorded graph, and how."""
 
 from collections.abc import Sequence
-from operator import is_
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer, lr_scheduler
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from pyro_bvae.training.adam import AdamUpdate
+from pyro_bvae.training.lookups import Lookups
 from pyro_bvae.training.optimisers import TorchOptim, torch_optimiser
 from pyro_bvae.training.updates import ClippedAdamUpdate, Group, SGDUpdate, Update
 
@@ -39,22 +39,32 @@ class RecordedOptim:
         owners = {p: torch_optimiser(optim, p) for p in parameters}
         optimisers = {id(o): o for o in owners.values() if o is not None}.values()
         self._hooks = [hooks for o in optimisers for hooks in _step_hooks(o)]
-        looked_up = [
-            *((vars(o), name, vars(o).get(name)) for o in optimisers for name in ("state", "step")),
-            *((o.state, p, o.state[p]) for p, o in owners.items() if o is not None),
-            *((s, n, s[n]) for u in updates for s in u.states for n in u.state_names if n in s),
-        ]
-        self._tables, self._keys, self._found = zip(*looked_up, strict=True)
+        self._lookups = Lookups(
+            [
+                *(
+                    (vars(o), name, vars(o).get(name))
+                    for o in optimisers
+                    for name in ("state", "step")
+                ),
+                *((o.state, p, o.state[p]) for p, o in owners.items() if o is not None),
+                *((s, n, s[n]) for u in updates for s in u.states for n in u.state_names if n in s),
+            ]
+        )
 
     def is_current(self) -> bool:
         """Whether optimisers, their state and their hyper-parameters are those recorded."""
         return (
             _still_holds(self.optim.optim_objs, self._holders)
             and _still_holds(self.optim.grad_clip, self._clips)
-            and all(map(is_, map(dict.get, self._tables, self._keys), self._found))
+            and self._lookups.hold()
             and not any(self._hooks)
             and all(update.is_current() for update in self.updates)
         )
+
+    def tensors(self) -> list[Tensor]:
+        """Return what it holds of the optimisers' state."""
+        states = [state for update in self.updates for state in update.states]
+        return [t for state in states for t in state.values() if isinstance(t, Tensor)]
 
     def advance(self) -> None:
         """Bring the learning rates up to date, before a step."""

@@ -79,7 +79,8 @@ class RecordedStep:
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
             torch.clear_autocast_cache()
             self._recording = record(self._function, call.tensors)
-            live = self._recording.live
+            states = {id(t) for t in self._update.tensors()} if self._update else set()
+            live = [t for t in self._recording.live if id(t) not in states]
             self._surroundings = Surroundings(parameters, modules, live, around)
         self._draws_elsewhere = _elsewhere_drawn() != before
         self._compiled: Recording | Captured = self._recording

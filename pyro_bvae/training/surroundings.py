@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.utils._pytree import TreeSpec, tree_flatten, tree_unflatten
 
-from pyro_bvae.training.python_state import SCALARS, PythonState
+from pyro_bvae.training.lookups import Lookups
+from pyro_bvae.training.python_state import PythonState
+from pyro_bvae.training.python_values import SCALARS
 
 TRAINING, NBYTES, VALUES = attrgetter("training"), attrgetter("nbytes"), methodcaller("values")
 OF_LEAVES = attrgetter("dtype", "device", "requires_grad")
@@ -156,13 +158,18 @@ class Surroundings:
         store = dict(pyro.get_param_store().named_parameters())
         self._stored = [(name, p) for name, p in parameters.items() if store.get(name) is p]
         slots = [each for m in modules for each in (m._parameters, m._buffers)]
-        self._slots = [
-            (each, name, value)
-            for each in slots
-            if isinstance(each, dict)
-            for name, value in each.items()
-            if value is None or id(value) in held
-        ] + [(vars(m), "forward", vars(m).get("forward")) for m in modules]
+        self._slots = Lookups(
+            [
+                *(
+                    (each, name, value)
+                    for each in slots
+                    if isinstance(each, dict)
+                    for name, value in each.items()
+                    if value is None or id(value) in held
+                ),
+                *((vars(m), "forward", vars(m).get("forward")) for m in modules),
+            ]
+        )
         self._modules = list(modules)
         self._parts = [m._modules for m in modules]
         self._hooked = [hooks for m in modules for hooks in HOOKS_OF_MODULES(m)]
@@ -178,7 +185,7 @@ class Surroundings:
         return (
             self._python.is_current()
             and all(store.get(name) is p for name, p in self._stored)
-            and all(slots.get(name) is value for slots, name, value in self._slots)
+            and self._slots.hold()
             and self._now() == self._then
         )
 
