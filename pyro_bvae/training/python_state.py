@@ -28,9 +28,9 @@ from pyro_bvae.training.python_values import (
     NAMESPACES,
     PLACED,
     VALUES,
-    Cell,
     Place,
     Read,
+    Slot,
     attributes,
     is_here,
     is_iterator,
@@ -120,7 +120,7 @@ class PythonState:
         for each in self._entries:
             mapping, name, value, _, may_change = each
             steady = not may_change and value is not MISSING
-            if steady and isinstance(mapping, Cell):
+            if steady and isinstance(mapping, Slot):
                 read.append((mapping.read, value))
             elif steady and type(mapping) is dict:
                 lies.append((mapping, name, value))
@@ -245,14 +245,14 @@ class PythonState:
         self._objects.append(Place(None, ({}, vars(function)), depth + 1, frozenset()))
         cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
         for name, cell in cells:
-            read = Cell(cell)
+            read = Slot(cell, "cell_contents")
             if name != "__class__":
                 self._note(read, name, depth)
             elif (owner := read.get(name)) is not None:
                 self._visit_space(owner, depth)
-        for name in ("__defaults__", "__kwdefaults__"):
+        for name in ("__defaults__",) if is_here(function) else ("__defaults__", "__kwdefaults__"):
             if getattr(function, name):
-                self._note(Read(partial(getattr, function, name)), name, depth)
+                self._note(Slot(function, name), name, depth)
         for code in codes(function.__code__):
             self._named.update(attribute_names(code))
             self._anything = self._anything or names_anything(code)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from fractions import Fraction
 from functools import cache, partial
 from pathlib import Path
-from types import CellType, ModuleType, SimpleNamespace
+from types import CellType, FunctionType, ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,11 +54,11 @@ class Read(dict[str, Any]):
             return missing
 
 
-class Cell(Read):
-    """What a closure's cell holds, as a mapping of whatever name."""
+class Slot(Read):
+    """What an attribute of a function or of a closure's cell is, as a mapping of whatever name."""
 
-    def __init__(self, cell: CellType) -> None:
-        super().__init__(partial(getattr, cell, "cell_contents"))
+    def __init__(self, owner: FunctionType | CellType, name: str) -> None:
+        super().__init__(partial(getattr, owner, name))
 
 
 def attributes(value: Any) -> Mapping[str, Any]:
