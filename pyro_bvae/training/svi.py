@@ -56,14 +56,15 @@ class CompiledSVI(TermsSVI):
     others. Arguments of another kind than the first, such as an epoch's last, smaller batch, run
     as Pyro's, until they have come three times in a row: then they get a graph too, announced
     by a `RecompileWarning`. What changes between steps is best a tensor that is changed in place
-    (a 0-dim β): a Python number that model or guide read from elsewhere is part of the graph, and
-    the graph is recorded anew when it changes, as far as `PythonState` follows it: not into
-    libraries, caches, files, large containers or attributes that appear later. So that nothing
-    goes unnoticed for long, recorded steps 16, 32, ... 512 and then each 512th are taken both
-    ways, by the recording, undone, and as Pyro's, which counts; where they differ a
-    `FallbackWarning` says so, and the recording is made anew. In those steps alone does Pyro
-    check values, such as data outside a distribution's support. Parameters may be changed in
-    place, loaded or replaced; learning rates, and momenta that torch's schedules move, as usual.
+    (a 0-dim β): a Python number, function or object that model, guide, objective or optimiser
+    read from elsewhere is part of the graph, and the graph is recorded anew when it changes, as
+    far as `PythonState` follows it: not into installed packages, caches, files, what large
+    containers hold, or attributes that appear later. So that nothing goes unnoticed for long,
+    recorded steps 16, 32, ... 512 and then each 512th are taken both ways: by the recording, which
+    is undone, and as Pyro's, which counts. Where they differ a `FallbackWarning` says so, and the
+    recording is made anew. In those steps alone are values checked that Pyro checks, such as data
+    outside a distribution's support. Parameters may be changed in place, loaded or replaced;
+    learning rates, and momenta that torch's schedules move, as usual.
 
     On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
     device; only reading the loss, as `step` does, waits for it (see `captured`, which has been
