@@ -39,13 +39,15 @@ class Trial:
         self._changed = [given[number] for number in changed_by(recording.graph.graph)]
         self._before = [tensor.clone() for tensor in self._changed]
         generators = [(g, g.get_state()) for g in given if isinstance(g, Generator)]
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            self._outputs = [output.clone() for output in recording(inputs)]
-        self._after = [tensor.clone() for tensor in self._changed]
-        for tensor, before in zip(self._changed, self._before, strict=True):
-            tensor.copy_(before)
-        for generator, state in generators:
-            generator.set_state(state)
+        try:
+            with torch.random.fork_rng(_devices()):
+                self._outputs = [output.clone() for output in recording(inputs)]
+            self._after = [tensor.clone() for tensor in self._changed]
+        finally:
+            for tensor, before in zip(self._changed, self._before, strict=True):
+                tensor.copy_(before)
+            for generator, state in generators:
+                generator.set_state(state)
 
     @torch.no_grad()
     def agrees(self, outputs: Sequence[Tensor]) -> bool:
@@ -95,6 +97,10 @@ def changed_by(graph: Graph) -> list[int]:
             changed |= reached if running or argument.alias_info.is_write else set()
     places = [node for node in graph.nodes if node.op == "placeholder"]
     return [number for number, node in enumerate(places) if node in changed]
+
+
+def _devices() -> range:
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
 
 
 def _nodes(value: Any) -> list[Node]:
