@@ -79,8 +79,9 @@ def library_names(cls: type) -> frozenset[str]:
         if not is_own(base):
             names.update(vars(base))
             for method in vars(base).values():
-                if isinstance(method, FunctionType):
-                    names.update(method.__code__.co_names)
+                function = getattr(method, "fget", getattr(method, "__func__", method))
+                if isinstance(function, FunctionType):
+                    names.update(*(code.co_names for code in codes(function.__code__)))
     return frozenset(names)
 
 

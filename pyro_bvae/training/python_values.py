@@ -30,6 +30,7 @@ GENERATORS = (random.Random, np.random.Generator, np.random.RandomState)
 PLACED = (*GENERATORS, itertools.count)
 OPEN = (dict, list, deque, set, np.ndarray, *PLACED)
 NAMESPACES = (SimpleNamespace, argparse.Namespace)
+MAIN = ("__main__", "__mp_main__")
 LIBRARIES = sys.stdlib_module_names | {"torch", "pyro", "numpy", "scipy", "tqdm"}
 OF_MODULES = frozenset(vars(nn.Module())) | {"training"}
 MOST, DEEP = 256, 3
@@ -93,12 +94,16 @@ def is_iterator(value: Any) -> bool:
 def place(value: Any) -> Any:
     """Return where a count, or one of Python's or NumPy's random generators, is.
 
+    That of the system's generator is nowhere.
+
     >>> import itertools
     >>> place(itertools.count(3))
     'count(3)'
     """
     if isinstance(value, itertools.count):
         return repr(value)
+    if isinstance(value, random.SystemRandom):
+        return None
     if isinstance(value, random.Random):
         return value.getstate()
     bits = value.bit_generator if isinstance(value, np.random.Generator) else value._bit_generator
@@ -114,7 +119,7 @@ def is_own(value: Any) -> bool:
 def _is_library(name: str) -> bool:
     file = getattr(sys.modules.get(name), "__file__", None) or ""
     installed = {"site-packages", "dist-packages"} & {*Path(file).parts}
-    return name in LIBRARIES or (bool(installed) and name != HERE[:-1])
+    return name in LIBRARIES or (bool(installed) and name not in (HERE[:-1], *MAIN))
 
 
 def is_here(value: Any) -> bool:

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from pyro_bvae.training.captured import Captured, compiled
 from pyro_bvae.training.compiler_cache import Prospect, prospect
+from pyro_bvae.training.notices import said
 from pyro_bvae.training.python_state import PythonState
 from pyro_bvae.training.recorded_optim import NotReady, RecordedOptim, recordable
 from pyro_bvae.training.recording import Recording, record
 from pyro_bvae.training.surroundings import Call, Modules, Surroundings
-from pyro_bvae.training.trial import Trial
+from pyro_bvae.training.trial import Trial, devices
 from pyro_bvae.training.undone import stored, undone_on_error
 
 FIRST_TRIAL, EVERY = 16, 512
@@ -73,7 +74,7 @@ class RecordedStep:
         self._update: RecordedOptim | None = like._update if like else recordable(optim, tensors)
         self._trained: list[Tensor] = []
         self._used_before = [p for p in tensors if p.grad is not None]
-        self.steps = 0
+        self.steps, self._can_be_tried = 0, True
         leaves = tensors + [p for _, p in modules.parameters().values()]
         before, around = _elsewhere_drawn(), PythonState(modules.functions, modules)
         with undone_on_error(modules, leaves), self._advanced(), modules.watched():
@@ -97,19 +98,28 @@ class RecordedStep:
     def is_due(self) -> bool:
         """Whether the next step is one of those to be held against Pyro's."""
         number = self.steps + 1
-        return number >= FIRST_TRIAL and (number & (number - 1) == 0 or number % EVERY == 0)
+        regular = number & (number - 1) == 0 or number % EVERY == 0
+        return self._can_be_tried and number >= FIRST_TRIAL and regular
 
-    def trial(self, tensors: Sequence[Tensor]) -> Trial:
-        """Take a step and undo it, but for its being counted."""
+    def last_tried(self) -> int:
+        """How many steps ago, when this one is tried, or since when there is the recording."""
+        return self.steps if self.steps == FIRST_TRIAL else min(self.steps // 2, EVERY)
+
+    def trial(self, tensors: Sequence[Tensor]) -> Trial | str:
+        """Take a step and undo it, but for its being counted; return why if that cannot be."""
         self.steps += 1
-        if self._update is not None:
-            self._update.advance()
         try:
-            with without_autocast(tensors):
-                return Trial(self._recording, tensors)
-        finally:
             if self._update is not None:
-                self._update.rewind()
+                self._update.advance()
+            try:
+                with without_autocast(tensors):
+                    return Trial(self._recording, tensors)
+            finally:
+                if self._update is not None:
+                    self._update.rewind()
+        except Exception as error:
+            self._can_be_tried = False
+            return f"{type(error).__name__}: {said(error)}"
 
     def is_current(self) -> bool:
         """Whether all that the recording took from elsewhere is still what it was."""
@@ -137,7 +147,7 @@ class RecordedStep:
 
         Returns: why it is not one graph although the device has them, None otherwise.
         """
-        with torch.random.fork_rng(range(torch.cuda.device_count())), without_autocast(tensors):
+        with torch.random.fork_rng(devices()), without_autocast(tensors):
             self._compiled, why = compiled(self._recording, tensors)
         return why
 

@@ -7,7 +7,7 @@ import pyro
 import torch
 from torch import Tensor, nn
 
-from pyro_bvae.training.constraints import constraint_of
+from pyro_bvae.training.constraints import constraint_of, described
 from pyro_bvae.training.names import STORED
 
 Words = Mapping[str, list[Any] | None]
@@ -33,7 +33,8 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], constraints: 
     What the module's state has beside tensors stays as it is.
 
     Raises: RuntimeError or ValueError if they are another module's; ValueError if the store lacks
-        a parameter that is not made by `pyro.param` with a constraint of torch's or Pyro's.
+        a parameter that is not made by `pyro.param` with a constraint of torch's or Pyro's, or
+        has one under another constraint.
     """
     stored = {n.removeprefix(STORED): t for n, t in weights.items() if n.startswith(STORED)}
     existing = dict(pyro.get_param_store().named_parameters())
@@ -50,6 +51,12 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], constraints: 
                 f"pyro.param: expected {name!r} of shape {list(existing[name].shape)}, got "
                 f"{list(stored[name].shape)}"
             )
+        now, then = described(_constraints()[name]), constraints.get(f"{STORED}{name}")
+        if now and then and now != then:
+            raise ValueError(
+                f"pyro.param: expected {name!r} with the constraint {now}, as Pyro's parameter "
+                f"store has it, got weights of one with {then}; load them in a fresh process"
+            )
     state = {name: value for name, value in module.state_dict().items() if not _is_tensor(value)}
     module.load_state_dict(state | {n: t for n, t in weights.items() if not n.startswith(STORED)})
     device = next((parameter.device for parameter in module.parameters()), None)
@@ -61,6 +68,10 @@ def load_weights(module: nn.Module, weights: Mapping[str, Tensor], constraints: 
     with torch.no_grad():
         for name in stored.keys() & existing.keys():
             existing[name].copy_(stored[name])
+
+
+def _constraints() -> Mapping[str, Any]:
+    return dict(pyro.get_param_store()._constraints)
 
 
 def _is_tensor(value: Any) -> bool:

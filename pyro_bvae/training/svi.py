@@ -19,7 +19,7 @@ from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.parameters import check_parameters
 from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
-from pyro_bvae.training.python_values import SCALARS, is_own
+from pyro_bvae.training.python_values import SCALARS, package
 from pyro_bvae.training.recorded_optim import NotReady
 from pyro_bvae.training.recorded_step import RecordedStep, Taken
 from pyro_bvae.training.recording import reason
@@ -62,9 +62,10 @@ class CompiledSVI(TermsSVI):
     containers hold, or attributes that appear later. So that nothing goes unnoticed for long,
     recorded steps 16, 32, ... 512 and then each 512th are taken both ways: by the recording, which
     is undone, and as Pyro's, which counts. Where they differ a `FallbackWarning` says so, and the
-    recording is made anew. In those steps alone are values checked that Pyro checks, such as data
-    outside a distribution's support. Parameters may be changed in place, loaded or replaced;
-    learning rates, and momenta that torch's schedules move, as usual.
+    recording is made anew; gradients that go to an optimiser outside the graph are not compared,
+    nor on a GPU what becomes of parameters. In those steps alone are values checked that Pyro
+    checks, such as data outside a distribution's support. Parameters may be changed in place,
+    loaded or replaced; learning rates, and momenta that torch's schedules move, as usual.
 
     On CUDA the compiled graph becomes one CUDA graph, for which parameters and data lie on one
     device; only reading the loss, as `step` does, waits for it (see `captured`, which has been
@@ -197,7 +198,7 @@ class CompiledSVI(TermsSVI):
     def _notice_parts(self) -> None:
         """Forget all recordings if pair, objective or optimiser are others than before."""
         judge = getattr(self.loss, "__self__", None)
-        options = {} if judge is None or is_own(type(judge)) else vars(judge)
+        options = vars(judge) if package(type(judge)) == "pyro" else {}
         numbers = [value for value in options.values() if isinstance(value, SCALARS)]
         pair = self.model, self.guide
         parts = [*pair, self.loss, self.loss_and_grads, self.optim, self.gradients, *numbers]
@@ -209,9 +210,13 @@ class CompiledSVI(TermsSVI):
         """Take a step as Pyro does, and see whether the recording would have done the same."""
         trial = step.trial(call.tensors)
         taken = self._eager(plan, args, kwargs)
-        if trial.agrees(taken.values()):
+        if isinstance(trial, str):
+            warn(f"recorded steps are not held against Pyro's any more: {trial}", FallbackWarning)
             return taken
-        why = f"{UNLIKE_PYRO} within the last {step.steps // 2 + 1} steps, which used the old"
+        if trial.agrees(taken.values()):
+            self._unlike_pyro = 0 if step.last_tried() > SHORT_LIVED else self._unlike_pyro
+            return taken
+        why = f"{UNLIKE_PYRO} within the last {step.last_tried()} steps, which used the old"
         self._plans.clear()
         self._unlike_pyro += 1
         if self._unlike_pyro < IN_A_ROW:

@@ -40,7 +40,7 @@ class Trial:
         self._before = [tensor.clone() for tensor in self._changed]
         generators = [(g, g.get_state()) for g in given if isinstance(g, Generator)]
         try:
-            with torch.random.fork_rng(_devices()):
+            with torch.random.fork_rng(devices()):
                 self._outputs = [output.clone() for output in recording(inputs)]
             self._after = [tensor.clone() for tensor in self._changed]
         finally:
@@ -54,17 +54,21 @@ class Trial:
         """Whether another way of taking the step, taken now, gave the same but for rounding.
 
         Held against each other are the first outputs, to a ten-thousandth of the largest, and
-        what became of each tensor, to half of its change, since a gradient of nothing but
-        rounding may move a parameter either way. Where numbers are not finite, nothing is said.
+        what became of each tensor on a CPU, to half of its change, since a gradient of nothing
+        but rounding may move a parameter either way. Where numbers are not finite, nothing is said.
         """
-        mine = torch.cat([o.double().flatten() for o in self._outputs[: len(outputs)]])
-        theirs = torch.cat([o.double().flatten().to(mine.device) for o in outputs])
+        mine, theirs = map(_together, (self._outputs[: len(outputs)], outputs))
         if mine.shape != theirs.shape:
             return False
         if (mine - theirs).abs().max() > LOSS * theirs.abs().max():
             return False
         moved = zip(self._changed, self._before, self._after, strict=True)
         return not any(_apart(*tensors) for tensors in moved)
+
+
+def devices() -> range:
+    """Return the GPUs that have random generators by now, to be asked without being woken."""
+    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
 
 
 def changed_by(graph: Graph) -> list[int]:
@@ -99,17 +103,19 @@ def changed_by(graph: Graph) -> list[int]:
     return [number for number, node in enumerate(places) if node in changed]
 
 
-def _devices() -> range:
-    return range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0)
-
-
 def _nodes(value: Any) -> list[Node]:
     found: list[Node] = []
     map_arg(value, lambda node: found.append(node))
     return found
 
 
+def _together(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().cpu().double().flatten() for tensor in tensors])
+
+
 def _apart(now: Tensor, before: Tensor, other: Tensor) -> bool:
+    if now.device.type != "cpu":
+        return False
     if not (now.is_floating_point() or now.is_complex()):
         return not torch.equal(now, other)
     norm = torch.linalg.vector_norm

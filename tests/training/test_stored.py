@@ -75,3 +75,14 @@ def test_a_network_of_the_store_alone_is_asked_for(tmp_path):
     other.model(X)
     Run(tmp_path).load_into(other)
     assert torch.equal(other.beside.weight, beside.weight)
+
+
+def test_another_constraint_is_refused(tmp_path):
+    trained(tmp_path)
+    pyro.clear_param_store()
+    pyro.param("sigma", torch.tensor(1.0))
+    other = Scaled()
+    before = other.weight.clone()
+    with pytest.raises(ValueError, match=r"'sigma' with the constraint \['real'\].*'greater_than'"):
+        Run(tmp_path).load_into(other)
+    assert torch.equal(other.weight, before)

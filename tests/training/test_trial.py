@@ -85,7 +85,7 @@ def test_a_change_that_cannot_be_followed_is_noticed_and_said(mode: str, tmp_pat
         stale = training.stale([1.0] * 22 + [3.0] * 38)
     assert stale == list(range(22, 3 + 31))
     assert "not what pyro.infer.SVI's is" in str(said[0].message)
-    assert "within the last 17 steps" in str(said[0].message)
+    assert "within the last 16 steps" in str(said[0].message)
     again = [] if mode == "recorded" else [RecompileWarning]
     assert [warning.category for warning in said] == [FallbackWarning, *again]
     assert training.svi.fallback is None
