@@ -90,7 +90,8 @@ def _of_callable(value: Any) -> str:
     if hasattr(value, "__qualname__"):
         return _name(value)
     if isinstance(value, Objective | Stateful):
-        return _call(_name(type(value)), _made(value) | getattr(value, "schedules", {}))
+        schedules = getattr(value, "schedules", {}) if isinstance(value, Objective) else {}
+        return _call(_name(type(value)), _made(value) | schedules)
     own = {} if isinstance(value, nn.Module) else getattr(value, "__dict__", {})
     return _call(_name(type(value)), {name: v for name, v in own.items() if _is_plain(v)})
 

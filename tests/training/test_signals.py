@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,20 @@ from pyro_bvae.training.signals import stop_requests
 SLEEP = 60.0
 
 
+def sleep_long(runs: Any) -> None:
+    runs.set()
+    time.sleep(SLEEP)
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_is_ended_by_sigterm():
     """As the workers of a pool are, which would wait for them for ever."""
-    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(SLEEP,))
+    forks = multiprocessing.get_context("fork")
+    runs = forks.Event()
+    child = forks.Process(target=sleep_long, args=(runs,))
     with stop_requests(terminate=True) as requests:
         child.start()
+        assert runs.wait(SLEEP)
         child.terminate()
         child.join(SLEEP / 2)
         ended = child.exitcode

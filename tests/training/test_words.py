@@ -79,7 +79,7 @@ HERE = __name__
         ),
         (
             CapacityELBO(gamma=2.0, capacity=schedules.linear(0.0, 1.0, steps=2)),
-            "CapacityELBO(gamma=2.0, capacity=0.0,",
+            "CapacityELBO(gamma=2.0, capacity=pyro_bvae.training.schedules.linear.",
         ),
     ],
 )

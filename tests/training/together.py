@@ -221,7 +221,6 @@ ONE_IS_WRONG: list[dict[str, Any]] = [
     {"beta": lambda step: -1.0},
     {"callbacks": None},
     {"optim": 3},
-    {"resume": True},
     {"validation": 2.0},
 ]
 
