@@ -9,14 +9,16 @@ from pyro_bvae.images import FEW
 from pyro_bvae.networks import conv_decoder
 from pyro_bvae.networks.transposed import NarrowConvTranspose2d
 
+# The last three are narrow but for what they are given by name.
 LAYERS = [
     ((8, 1, 4, 2, 1), {}),
     ((24, 3, 4, 2, 1), {"bias": False}),
     ((15, 2, (3, 5), (1, 3), (0, 2)), {}),
     ((7, 1, 4, 2, 1), {}),
     ((40, FEW + 1, 4, 2, 1), {}),
-    ((4, 2, 3, 2, 1), {"groups": 2}),
-    ((4, 1, 3, 2, 1), {"dilation": 2, "output_padding": 1}),
+    ((18, 2, 3, 2, 1), {"groups": 2}),
+    ((9, 1, 3, 2, 1), {"dilation": 2}),
+    ((9, 1, 3, 2, 1), {"output_padding": 1}),
 ]
 
 
