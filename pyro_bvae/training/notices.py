@@ -7,6 +7,14 @@ from pathlib import Path
 
 HERE = str(Path(__file__).parent)
 PAGES = r"\n\s*Trace Shapes:|\. This could be because the operator"
+UNLIKE_PYRO = (
+    "a recorded step was not what pyro.infer.SVI's is: something around model, guide, objective or "
+    "optimiser changed where recordings do not look,"
+)
+MANY_KINDS = (
+    "arguments come in many kinds, and steps with those that do not stay run as pyro.infer.SVI's; "
+    "pass numbers that change as 0-dim tensors, and give batches one shape: here "
+)
 
 
 class FallbackWarning(UserWarning):

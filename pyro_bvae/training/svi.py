@@ -3,23 +3,22 @@
 from typing import Any
 
 import torch
-from pyro.infer import (
-    JitTrace_ELBO,
-    JitTraceEnum_ELBO,
-    JitTraceGraph_ELBO,
-    JitTraceMeanField_ELBO,
-)
 from pyro.infer.util import zero_grads
 from pyro.optim import PyroOptim
 from pyro.poutine.runtime import am_i_wrapped
 
 from pyro_bvae.checks import check_count
 from pyro_bvae.training.choice import Choice, now
-from pyro_bvae.training.notices import FallbackWarning, RecompileWarning, warn
+from pyro_bvae.training.notices import (
+    MANY_KINDS,
+    UNLIKE_PYRO,
+    FallbackWarning,
+    RecompileWarning,
+    warn,
+)
 from pyro_bvae.training.optimisers import OptimiserFactory
 from pyro_bvae.training.parameters import check_parameters
 from pyro_bvae.training.plans import IN_A_ROW, Plan, Plans
-from pyro_bvae.training.python_values import SCALARS, package
 from pyro_bvae.training.recorded_optim import NotReady
 from pyro_bvae.training.recorded_step import RecordedStep, Taken
 from pyro_bvae.training.recording import reason
@@ -28,16 +27,7 @@ from pyro_bvae.training.terms_svi import TermsSVI
 from pyro_bvae.types import PyroFunction
 
 MODES = ("auto", "eager", "recorded", "compiled")
-TRACED = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 SHORT_LIVED = 32
-UNLIKE_PYRO = (
-    "a recorded step was not what pyro.infer.SVI's is: something around model, guide, objective or "
-    "optimiser changed where recordings do not look,"
-)
-MANY_KINDS = (
-    "arguments come in many kinds, and steps with those that do not stay run as pyro.infer.SVI's; "
-    "pass numbers that change as 0-dim tensors, and give batches one shape: here "
-)
 
 
 class CompiledSVI(TermsSVI):
@@ -129,14 +119,13 @@ class CompiledSVI(TermsSVI):
         **kwargs: Any,
     ) -> None:
         super().__init__(model, guide, optim, loss, loss_and_grads, **kwargs)
-        self._is_traced = isinstance(loss, TRACED)
         self._steps = steps
         self.mode = mode
         self.fallback: str | None = None
         self._plans = Plans()
         self._unplanned = Plan(first=True)
         self._strikes = self._unlike_pyro = 0
-        self._parts: list[Any] = []
+        self._made_of: list[Any] = []
         self._told = False
         self._has_compiled = False
 
@@ -178,7 +167,9 @@ class CompiledSVI(TermsSVI):
             call = Call.of(args, kwargs)
         except TypeError as error:
             return self._fall_back(self._eager(self._unplanned, args, kwargs), str(error))
-        self._notice_parts()
+        if (parts := self._parts()) != self._made_of:
+            self._made_of = parts
+            self._plans.clear()
         plan = self._plans.find(call)
         if plan.is_stale():
             return self._start_over(plan, call, args, kwargs)
@@ -194,17 +185,6 @@ class CompiledSVI(TermsSVI):
         if self._current == "compiled" and plan.often:
             self._compile(plan, call)
         return plan.recorded(call.tensors, compiled=self._current == "compiled")
-
-    def _notice_parts(self) -> None:
-        """Forget all recordings if pair, objective or optimiser are others than before."""
-        judge = getattr(self.loss, "__self__", None)
-        options = vars(judge) if package(type(judge)) == "pyro" else {}
-        numbers = [value for value in options.values() if isinstance(value, SCALARS)]
-        pair = self.model, self.guide
-        parts = [*pair, self.loss, self.loss_and_grads, self.optim, self.gradients, *numbers]
-        if parts != self._parts:
-            self._parts = parts
-            self._plans.clear()
 
     def _try(self, plan: Plan, step: RecordedStep, call: Call, args: Any, kwargs: Any) -> Taken:
         """Take a step as Pyro does, and see whether the recording would have done the same."""

@@ -6,7 +6,14 @@ from typing import Any
 
 import torch
 from pyro import poutine
-from pyro.infer import ELBO, SVI
+from pyro.infer import (
+    ELBO,
+    SVI,
+    JitTrace_ELBO,
+    JitTraceEnum_ELBO,
+    JitTraceGraph_ELBO,
+    JitTraceMeanField_ELBO,
+)
 from pyro.infer.util import torch_item
 from pyro.optim import PyroOptim
 from pyro.util import warn_if_nan
@@ -15,8 +22,11 @@ from torch import Tensor
 from pyro_bvae.training.gradients import Gradients
 from pyro_bvae.training.optimisers import OptimiserFactory, as_pyro_optim
 from pyro_bvae.training.parameters import parameters_in
+from pyro_bvae.training.python_values import SCALARS, package
 from pyro_bvae.training.recorded_step import Taken
 from pyro_bvae.types import PyroFunction
+
+TRACED = JitTrace_ELBO, JitTraceEnum_ELBO, JitTraceGraph_ELBO, JitTraceMeanField_ELBO
 
 
 class TermsSVI(SVI):
@@ -39,6 +49,7 @@ class TermsSVI(SVI):
         loss_and_grads: Any = None,
         **kwargs: Any,
     ) -> None:
+        self._is_traced = isinstance(loss, TRACED)
         differentiable = getattr(loss, "differentiable_loss", None)
         self._differentiable_terms = getattr(loss, "differentiable_terms", None)
         if isinstance(loss, ELBO) and not hasattr(loss, "loss_and_grads"):
@@ -66,6 +77,14 @@ class TermsSVI(SVI):
     @abstractmethod
     def _take(self, args: Any, kwargs: Any) -> Taken:
         """Take a step; return its loss and terms."""
+
+    def _parts(self) -> list[Any]:
+        """Return what a step is made of, with the numbers of an objective of Pyro's."""
+        judge = getattr(self.loss, "__self__", None)
+        options = vars(judge) if package(type(judge)) == "pyro" else {}
+        numbers = [value for value in options.values() if isinstance(value, SCALARS)]
+        pair = self.model, self.guide
+        return [*pair, self.loss, self.loss_and_grads, self.optim, self.gradients, *numbers]
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> tuple[Mapping[str, Tensor], Any, Any]:
         """Add the loss's gradients to the parameters; return these, the loss and its terms."""
